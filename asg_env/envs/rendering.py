@@ -1,0 +1,85 @@
+"""Frames for people: LR scale of each group, losses and reward over the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from asg_env.envs.episode import Episode
+
+SIZE = (9.6, 5.4)  # inches
+DPI = 100
+
+
+def render_frame(groups: Sequence[str], episode: Episode, title: str) -> np.ndarray:
+    """A picture of the run so far, (540, 960, 3) uint8."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(SIZE, DPI, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(2, 2, height_ratios=(3, 2))
+    _draw_scales(figure, figure.add_subplot(grid[0, :]), groups, episode)
+    _draw_losses(figure.add_subplot(grid[1, 0]), episode)
+    _draw_rewards(figure.add_subplot(grid[1, 1]), episode)
+    state = f", {episode.error}" if episode.error else ""
+    done = f"decision {episode.decision}/{len(episode.windows)}, step {episode.steps}"
+    figure.suptitle(f"{title}\n{done}, return {episode.returned:.3f}{state}", fontsize=11)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _edges(episode: Episode) -> np.ndarray:
+    """Optimizer steps at which windows begin and end, (decisions + 1,)."""
+    start = episode.history[0]["steps"]
+    return start + np.concatenate([[0], np.cumsum(episode.windows)])
+
+
+def _draw_scales(figure, axes, groups: Sequence[str], episode: Episode) -> None:  # type: ignore[no-untyped-def]
+    table = np.full((len(groups), len(episode.windows)), np.nan)
+    for column, row in enumerate(episode.history[1:]):
+        table[:, column] = row["scales"]
+    edges = _edges(episode)
+    mesh = axes.pcolormesh(edges, np.arange(len(groups) + 1), table, vmin=0, vmax=1, cmap="viridis")
+    axes.set_yticks(np.arange(len(groups)) + 0.5, groups)
+    axes.invert_yaxis()
+    axes.set(xlim=(edges[0], edges[-1]), title="LR / base LR of each layer group (white: to come)")
+    figure.colorbar(mesh, ax=axes, pad=0.01)
+
+
+def _draw_losses(axes, episode: Episode) -> None:  # type: ignore[no-untyped-def]
+    steps = [row["steps"] for row in episode.history]
+    for key, label in (
+        ("train_ce", "CE, train"),
+        ("valid_ce", "CE, outer valid"),
+        ("valid_kl", "KL, outer valid"),
+    ):
+        values = np.array([row[key] for row in episode.history])
+        axes.plot(steps, np.where(np.isfinite(values), values, np.nan), label=label, marker=".")
+    axes.set(xlabel="optimizer step", ylabel="nats", xlim=_edges(episode)[[0, -1]])
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8)
+
+
+def _draw_rewards(axes, episode: Episode) -> None:  # type: ignore[no-untyped-def]
+    rows = episode.history[1:]
+    edges = _edges(episode)
+    axes.bar(
+        edges[: len(rows)], [r["reward"] for r in rows], episode.windows[: len(rows)], align="edge"
+    )
+    axes.axhline(0, color="black", linewidth=0.5)
+    axes.set(xlabel="optimizer step", ylabel="reward", xlim=(edges[0], edges[-1]))
+
+
+def render_ansi(groups: Sequence[str], episode: Episode, title: str) -> str:
+    """A table of the run so far: one line for each decision."""
+    head = f"{'step':>7} {'reward':>8} {'CE':>7} {'KL':>7} {'Phi':>7}  " + " ".join(groups)
+    lines = [title, head]
+    for row in episode.history:
+        scales = " ".join(f"{s:{len(g)}.2f}" for s, g in zip(row["scales"], groups, strict=True))
+        numbers = f"{row['valid_ce']:7.3f} {row['valid_kl']:7.3f} {row['phi']:7.3f}"
+        lines.append(f"{row['steps']:7d} {row['reward']:8.3f} {numbers}  {scales}")
+    if episode.error:
+        lines.append(f"ended: {episode.error}")
+    return "\n".join(lines)

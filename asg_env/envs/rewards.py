@@ -1,0 +1,92 @@
+"""Named rewards. Every step computes all that are free; one of them is the env's reward.
+
+Phi = CE + lambda * KL on ``outer_valid`` (held-out synthetic images), clipped to [0, LOSS_CAP].
+
+Crashing never pays: each term states the lowest return that an honest episode can have, and the
+reward of a crash makes the episode's return one less than that, whatever was earned before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+LOSS_CAP = 20.0  # nats; a loss above it counts as it
+
+
+def capped(loss: float) -> float:
+    """A loss inside [0, LOSS_CAP]; NaN counts as the cap."""
+    return LOSS_CAP if math.isnan(loss) else min(max(loss, 0.0), LOSS_CAP)
+
+
+class Transition(NamedTuple):
+    """What a reward may look at. Losses are capped; accuracies are in [0, 1] or None."""
+
+    phi_start: float
+    phi_before: float
+    phi: float
+    train_loss_before: float
+    train_loss: float
+    last: bool
+    accuracy_before: float | None = None
+    accuracy: float | None = None
+
+
+class RewardTerm(NamedTuple):
+    """A named reward.
+
+    ``lowest(decisions)``: the least undiscounted return of an honest episode of that many
+    decisions at most.
+    """
+
+    formula: str
+    value: Callable[[Transition], float]
+    lowest: Callable[[int], float]
+    oracle: bool = False
+
+
+def _accuracy_gain(t: Transition) -> float:
+    assert t.accuracy is not None and t.accuracy_before is not None
+    return t.accuracy - t.accuracy_before
+
+
+REWARDS: dict[str, RewardTerm] = {
+    "proxy_valid": RewardTerm(
+        "Phi before - Phi after; sums to the total improvement",
+        lambda t: t.phi_before - t.phi,
+        lambda _: -LOSS_CAP,
+    ),
+    "proxy_valid_level": RewardTerm("-Phi", lambda t: -t.phi, lambda n: -LOSS_CAP * n),
+    "proxy_valid_exp": RewardTerm("exp(-Phi)", lambda t: math.exp(-t.phi), lambda _: 0.0),
+    "proxy_valid_terminal": RewardTerm(
+        "0 until the episode ends, then Phi at the start - Phi at the end",
+        lambda t: t.phi_start - t.phi if t.last else 0.0,
+        lambda _: -LOSS_CAP,
+    ),
+    "train_loss": RewardTerm(
+        "mean training loss of the window before - of this window",
+        lambda t: t.train_loss_before - t.train_loss,
+        lambda _: -LOSS_CAP,
+    ),
+    "target_accuracy_oracle": RewardTerm(
+        "gain in accuracy on the real test split: reads target labels",
+        _accuracy_gain,
+        lambda _: -1.0,
+        oracle=True,
+    ),
+}
+
+
+def rewards_of(transition: Transition) -> dict[str, float]:
+    """Every reward that the transition has the numbers for."""
+    return {
+        name: term.value(transition)
+        for name, term in REWARDS.items()
+        if not term.oracle or transition.accuracy is not None
+    }
+
+
+def crash_reward(name: str, decisions: int, return_so_far: float) -> float:
+    """The reward that makes a crashed episode's return one less than any honest one's."""
+    return REWARDS[name].lowest(decisions) - 1.0 - return_so_far

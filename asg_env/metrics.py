@@ -1,0 +1,21 @@
+"""What is reported about a network: accuracies, by torchmetrics."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def class_accuracy(predictions: Tensor, labels: Tensor, classes: int, average: str) -> float:
+    """Accuracy in [0, 1].
+
+    Args:
+        predictions, labels: (N,) int64.
+        classes: number of classes.
+        average: ``"macro"`` (mean per-class recall, the paper's) or ``"micro"``.
+    """
+    from torchmetrics.functional.classification import multiclass_accuracy  # slow to import
+
+    with torch.no_grad():
+        value = multiclass_accuracy(predictions, labels, classes, average=average)  # type: ignore[arg-type]
+    return float(value)

@@ -1,0 +1,7 @@
+"""Networks, their layer groups, and the student built from a pretrained network."""
+
+from asg_env.models.groups import LayerGroup, resnet_groups
+from asg_env.models.resnet import CifarResNet
+from asg_env.models.student import Outputs, Student
+
+__all__ = ["CifarResNet", "LayerGroup", "Outputs", "Student", "resnet_groups"]

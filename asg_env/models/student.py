@@ -1,0 +1,57 @@
+"""The student: a pretrained backbone, its frozen old classifier and a new head."""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from asg_env.seeding import isolated_rng
+
+
+class Outputs(NamedTuple):
+    """Logits of the new head, (N, K) float32, and of the frozen old classifier, (N, K_old)."""
+
+    new: Tensor
+    old: Tensor
+
+
+class Student(nn.Module):
+    """What is fine-tuned (paper, section 3): ``fc_new(backbone(x))`` beside ``fc_old(backbone(x))``.
+
+    The old classifier is frozen, so that it keeps measuring what the backbone still knows. The
+    module stays in eval mode: batch-norm statistics are frozen, their affine parameters train.
+
+    Args:
+        network: a pretrained classifier; it is copied.
+        classifier: attribute of ``network`` that holds its final linear layer.
+        num_classes: outputs of the new head.
+        hidden: width of the new head's hidden layer (Linear-ReLU-Linear).
+        seed: initialises the new head (PyTorch's default initialisation).
+    """
+
+    def __init__(
+        self, network: nn.Module, classifier: str, num_classes: int, hidden: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.backbone = copy.deepcopy(network)
+        old = getattr(self.backbone, classifier)
+        if not isinstance(old, nn.Linear):
+            raise ValueError(f"{classifier!r} of the pretrained network is no nn.Linear: {old}")
+        setattr(self.backbone, classifier, nn.Identity())
+        self.fc_old = old.requires_grad_(False)
+        with isolated_rng(seed):
+            self.fc_new = nn.Sequential(
+                nn.Linear(old.in_features, hidden), nn.ReLU(), nn.Linear(hidden, num_classes)
+            )
+        self.eval()
+
+    def forward(self, x: Tensor) -> Outputs:
+        features = self.backbone(x)
+        return Outputs(self.fc_new(features), self.fc_old(features))
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The head's last weight matrix (K, hidden), whose mean and std the policy observes."""
+        return self.fc_new[-1].weight

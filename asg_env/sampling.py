@@ -1,0 +1,41 @@
+"""The order in which a training loop sees the images."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class BatchOrder:
+    """Shuffled epochs over ``count`` images; the last batch of an epoch may be smaller.
+
+    The order is a function of (seed, epoch), so that a position is all there is to save.
+
+    Args:
+        count: number of images.
+        batch_size: images in a batch.
+        seed: of the shuffles.
+        position: batches drawn so far.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int, position: int = 0) -> None:
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.position = position
+        self._shuffled: tuple[int, Tensor] | None = None
+
+    @property
+    def epoch_length(self) -> int:
+        """Batches in one epoch."""
+        return math.ceil(self.count / self.batch_size)
+
+    def next(self) -> Tensor:
+        """Indices of the next batch, (N,) int64, N <= batch_size."""
+        epoch, index = divmod(self.position, self.epoch_length)
+        if self._shuffled is None or self._shuffled[0] != epoch:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
+            self._shuffled = epoch, torch.from_numpy(order)
+        self.position += 1
+        return self._shuffled[1][index * self.batch_size : (index + 1) * self.batch_size]
