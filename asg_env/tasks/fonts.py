@@ -34,11 +34,11 @@ TEST_FONTS = (
 CANVAS = 64  # side of the high-resolution glyph bitmap, pixels
 BITMAP = 32  # side of the UCI bitmap, pixels
 BLOCK = 4  # side of a counted block, pixels
-SLANT = 0.35  # horizontal shear, at most, both ways
-TURN = 0.2  # rotation, radians, at most, both ways
-STRETCH = 0.25  # log of the width factor, at most, both ways
+SLANT = 0.6  # horizontal shear, at most, both ways
+TURN = 0.4  # rotation, radians, at most, both ways
+STRETCH = 0.45  # log of the width factor, at most, both ways
 STROKES = (0, 5)  # pixels of the canvas by which strokes are thickened, end excluded
-SIZE = (0.85, 1.0)  # height of the digit in the bitmap
+SIZE = (0.65, 1.0)  # height of the digit in the bitmap
 
 
 class RenderedDigits(NamedTuple):

@@ -1,0 +1,1 @@
+"""Agents: scripts that also import. They know the environments by ``gymnasium.make`` only."""

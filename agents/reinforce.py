@@ -1,0 +1,360 @@
+"""REINFORCE for layer-wise learning rates: meta-train on the train variants, compare on the test's.
+
+    python agents/reinforce.py                     # the main job, about ten minutes on two cores
+    python agents/reinforce.py --preset paper      # the paper's settings, official quirks included
+
+Run it again with the same --out to resume. It writes the policy (safetensors + JSON), metrics
+(JSONL and TensorBoard), one record for each evaluation episode (JSONL), the table (Markdown + JSON)
+and the plots.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+from torch import Tensor
+from tqdm import tqdm
+
+from agents.baselines import SCHEDULES, SchedulePolicy
+from agents.checkpoint import Checkpoint, open_run, read_checkpoint, write_checkpoint
+from agents.evaluate import compare
+from agents.network import (
+    GLOBAL_SIGNALS,
+    LearnedPolicy,
+    PolicyArgs,
+    RecurrentPolicy,
+    State,
+    sample,
+    save_policy,
+)
+from agents.report import write_report
+
+
+@dataclass(frozen=True)
+class Args:
+    """Meta-train a policy with REINFORCE, then compare it with every baseline."""
+
+    preset: Literal["fixed", "paper"] = "fixed"
+    """Where the other defaults come from: ours, or the paper's with the official quirks."""
+    env: str = "ASG-Digits-v0"
+    """Environment id."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1"""
+    variant: str = "train"
+    """Variant to meta-train on; "train" draws one for each update."""
+    test_variant: str = "test"
+    """Variant to compare on; "test" takes all of them in turn."""
+    out: Path = Path("runs/reinforce")
+    """Folder for everything it writes."""
+    seed: int = 0
+    """Seed of the policy, its samples and the training episodes."""
+    updates: int = 200
+    """Meta-training episodes of each environment copy."""
+    num_envs: int = 8
+    """Environment copies. All of an update's start from the same seed (common random numbers)."""
+    workers: Literal["processes", "none"] = "processes"
+    """Where the copies run: a process each, or all in this one."""
+    lr: float = 3e-3
+    """Learning rate of the policy."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Optimizer of the policy; sgd has momentum .9 (paper)."""
+    gamma: float = 1.0
+    """Discount of later rewards (paper: 0)."""
+    baseline: Literal["copies", "none"] = "copies"
+    """What is subtracted from the returns: at each decision the other copies' mean, or nothing."""
+    normalise: bool = True
+    """Divide the advantages by their standard deviation."""
+    per_step_credit: bool = True
+    """Weigh each decision by its own return; False: the official quirk, where a broadcast weighs
+    all of them by the mean return."""
+    carry_state: bool = True
+    """Carry the LSTM state between decisions; False: the official quirk (never when acting)."""
+    entropy: float = 0.003
+    """Weight of the entropy bonus at the start, nats; it falls to 0 linearly."""
+    clip: float = 1.0
+    """Clip the norm of the policy's gradient; inf: never."""
+    rollout: int = 0
+    """Decisions between policy updates; 0: whole episodes (paper: 5)."""
+    heads: Literal["separate", "shared"] = "separate"
+    """A policy head for each layer group (paper), or one shared by all."""
+    head_hidden: int = 0
+    """Width of the hidden layer of each head; 0: linear (paper)."""
+    observation: Literal["layerwise", "paper"] = "layerwise"
+    """Observation set."""
+    eval_seeds: int = 24
+    """Comparison episodes of each policy, spread over the test variants."""
+
+
+PRESETS = {
+    "fixed": Args(),
+    "paper": Args(
+        preset="paper",
+        env_kwargs={"window": "paper", "optimizer": "official_sgd"},
+        out=Path("runs/reinforce_paper"),
+        lr=7e-4,
+        optimizer="sgd",
+        gamma=0.0,
+        baseline="none",
+        normalise=False,
+        per_step_credit=False,
+        carry_state=False,
+        entropy=0.0,
+        clip=float("inf"),
+        rollout=5,
+        observation="paper",
+    ),
+}
+EVAL_SEED = 1_000_000  # the first seed of the comparison; training seeds are below
+
+
+class Rollout(NamedTuple):
+    """Some decisions of N copies: T decisions, D numbers observed, G groups.
+
+    ``alive`` (T, N): the copy's episode had not ended before the decision.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    alive: Tensor
+
+
+def discounted(rewards: Tensor, gamma: float) -> Tensor:
+    """Reward-to-go of (T, N) rewards."""
+    returns, running = torch.empty_like(rewards), torch.zeros_like(rewards[0])
+    for t in reversed(range(len(rewards))):
+        running = rewards[t] + gamma * running
+        returns[t] = running
+    return returns
+
+
+def advantages(rollout: Rollout, args: Args) -> Tensor:
+    """Returns less the baseline, (T, N); 0 where a copy's episode was over."""
+    alive = rollout.alive
+    values = discounted(rollout.rewards * alive, args.gamma)
+    if args.baseline == "copies":
+        others = (alive.sum(1, keepdim=True) - alive).clamp_min(1)
+        total = (values * alive).sum(1, keepdim=True)
+        values = values - (total - values * alive) / others
+    if args.normalise:
+        values = values / values[alive.bool()].std().clamp_min(1e-8)
+    return values * alive
+
+
+def reinforce_loss(
+    network: RecurrentPolicy, rollout: Rollout, state: list[State], args: Args, entropy: float
+) -> Tensor:
+    """The loss of one policy update. Log-probabilities are summed over the layer groups."""
+    logits, _ = network(rollout.observations, state)
+    log_probs = logits.log_softmax(-1)
+    chosen = log_probs.gather(-1, rollout.actions.unsqueeze(-1)).squeeze(-1).sum(-1)
+    weights = advantages(rollout, args)
+    count = rollout.alive.sum()
+    bonus = -(log_probs.exp() * log_probs).sum(-1).mean(-1)
+    bonus = entropy * (bonus * rollout.alive).sum() / count
+    if args.per_step_credit:
+        return -(weights * chosen).sum() / count - bonus
+    return -(weights.sum() / count) * ((chosen * rollout.alive).sum() / count) - bonus
+
+
+class Trainer:
+    """The policy, its optimizer and the environment copies."""
+
+    def __init__(self, args: Args, envs: VectorEnv) -> None:
+        self.args, self.envs = args, envs
+        self.group_names = list(envs.call("group_names")[0])
+        width = envs.single_observation_space.shape[0] - GLOBAL_SIGNALS  # type: ignore[index]
+        groups = len(self.group_names)
+        policy = PolicyArgs(
+            *(args.observation, width // groups, groups),
+            heads=args.heads,
+            head_hidden=args.head_hidden,
+            carry_state=args.carry_state,
+        )
+        self.network = RecurrentPolicy(policy, args.seed)
+        parameters = self.network.parameters()
+        self.optimizer: torch.optim.Optimizer = (
+            torch.optim.Adam(parameters, args.lr)
+            if args.optimizer == "adam"
+            else torch.optim.SGD(parameters, args.lr, momentum=0.9)
+        )
+        self.update = 0
+
+    def run_update(self) -> dict[str, Any]:
+        """Play one episode of every copy from the same seed, and learn from it."""
+        args, copies = self.args, self.args.num_envs
+        rng = np.random.default_rng([args.seed, self.update])
+        seed = int(rng.integers(EVAL_SEED))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        observation, _ = self.envs.reset(seed=[seed] * copies)
+        state, alive = self.network.initial_state(copies), np.ones(copies, dtype=bool)
+        returns, levels, losses = np.zeros(copies), [], []
+        while alive.any():
+            start = state
+            rollout, observation, state, alive = self._play(observation, state, alive, generator)
+            losses.append(self._learn(rollout, start))
+            returns += (rollout.rewards * rollout.alive).sum(0).numpy()
+            levels.append(rollout.actions[rollout.alive.bool()].float())
+        self.update += 1
+        scales = torch.cat(levels).mean(0) / (self.network.args.levels - 1)
+        return {
+            "update": self.update,
+            "return": float(returns.mean()),
+            "return_std": float(returns.std()),
+            "loss": float(np.mean([loss for loss, _ in losses])),
+            "entropy": float(np.mean([entropy for _, entropy in losses])),
+            "lr_scale": dict(zip(self.group_names, scales.tolist(), strict=True)),
+        }
+
+    def _play(
+        self,
+        observation: np.ndarray,
+        state: list[State],
+        alive: np.ndarray,
+        generator: torch.Generator,
+    ) -> tuple[Rollout, np.ndarray, list[State], np.ndarray]:
+        rows = []
+        while alive.any() and (not self.args.rollout or len(rows) < self.args.rollout):
+            with torch.no_grad():
+                seen = torch.from_numpy(np.asarray(observation, dtype=np.float32))
+                logits, after = self.network(seen[None], state)
+            state = after if self.args.carry_state else state
+            actions = sample(logits, generator)[0]
+            observation, reward, terminated, truncated, _ = self.envs.step(actions.numpy())
+            was_alive = torch.from_numpy(alive.astype(np.float32))
+            rows.append((seen, actions, torch.from_numpy(reward).float(), was_alive))
+            alive = alive & ~(terminated | truncated)
+        return Rollout(*(torch.stack(c) for c in zip(*rows))), observation, state, alive
+
+    def _learn(self, rollout: Rollout, state: list[State]) -> tuple[float, float]:
+        """One policy update; returns the loss and the policy's mean entropy, nats."""
+        bonus = self.args.entropy * (1 - self.update / self.args.updates)
+        loss = reinforce_loss(self.network, rollout, state, self.args, bonus)
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.args.clip)
+        self.optimizer.step()
+        with torch.no_grad():
+            logits, _ = self.network(rollout.observations, state)
+            entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
+        return float(loss.detach()), float(entropy)
+
+    def checkpoint(self) -> Checkpoint:
+        """All that the rest of the training depends on."""
+        return Checkpoint.of(self.network, self.optimizer, self.update)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint."""
+        checkpoint.load_into(self.network, self.optimizer)
+        self.update = checkpoint.update
+
+
+def _worker_env(env_id: str, kwargs: dict[str, Any], in_process: bool) -> gym.Env[Any, Any]:
+    if not in_process:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    return gym.make(env_id, **kwargs)
+
+
+def make_envs(args: Args) -> VectorEnv:
+    """The environment copies."""
+    kwargs = {"observation": args.observation, "variant": args.variant, **args.env_kwargs}
+    in_process = args.workers == "none"
+    makers = [partial(_worker_env, "asg_env:" + args.env, kwargs, in_process)] * args.num_envs
+    if in_process:
+        return SyncVectorEnv(makers)
+    methods = multiprocessing.get_all_start_methods()
+    return AsyncVectorEnv(makers, context="forkserver" if "forkserver" in methods else "spawn")
+
+
+def train(args: Args) -> RecurrentPolicy:
+    """Meta-train, resuming from the checkpoint in ``args.out`` if there is one."""
+    from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+    torch.set_num_threads(1)
+    metrics = args.out / "metrics.jsonl"
+    envs = make_envs(args)
+    try:
+        trainer = Trainer(args, envs)
+        saved = read_checkpoint(args.out)
+        if saved is not None:
+            trainer.restore(saved)
+        _keep_lines(metrics, trainer.update)
+        board = SummaryWriter(args.out / "tensorboard", purge_step=trainer.update + 1)
+        bar = tqdm(range(trainer.update, args.updates), "meta-training", args.updates)
+        bar.update(trainer.update)
+        for _ in bar:
+            began = time.perf_counter()
+            row = trainer.run_update()
+            row["seconds"] = time.perf_counter() - began
+            with metrics.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            write_checkpoint(args.out, trainer.checkpoint())
+            _log(board, row)
+            bar.set_postfix({"return": f"{row['return']:.3f}", "entropy": f"{row['entropy']:.2f}"})
+        board.close()
+    finally:
+        envs.close(terminate=True)
+    save_policy(trainer.network, args.out)
+    return trainer.network
+
+
+def _keep_lines(path: Path, count: int) -> None:
+    """Drop what was logged after the last checkpoint."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    path.write_text("".join(lines[:count]))
+
+
+def _log(board: Any, row: dict[str, Any]) -> None:
+    for name in ("return", "return_std", "loss", "entropy", "seconds"):
+        board.add_scalar(f"train/{name}", row[name], row["update"])
+    for group, scale in row["lr_scale"].items():
+        board.add_scalar(f"lr_scale/{group}", scale, row["update"])
+
+
+def main(args: Args) -> None:
+    """Meta-train, compare with every baseline on the test variants, and report."""
+    open_run(args.out, dataclasses.asdict(args))
+    network = train(args)
+    policies = [
+        LearnedPolicy(network, greedy=True, name="reinforce"),
+        LearnedPolicy(network, greedy=False, name="reinforce_sampled"),
+        *(SchedulePolicy(name) for name in SCHEDULES),
+    ]
+    seeds = [EVAL_SEED + i for i in range(args.eval_seeds)]
+    records = compare(
+        policies, args.env, args.env_kwargs, args.test_variant, seeds, args.out / "records.jsonl"
+    )
+    print(write_report(records, args.out, reference="reinforce"))
+    print(f"everything is in {args.out}")
+
+
+def parse(argv: list[str]) -> Args:
+    """Arguments of the command line; ``--preset`` chooses the defaults."""
+    preset = "fixed"
+    for i, word in enumerate(argv):
+        if word.startswith("--preset"):
+            preset = word.partition("=")[2] or "".join(argv[i + 1 : i + 2])
+    return tyro.cli(Args, default=PRESETS.get(preset, PRESETS["fixed"]), args=argv)
+
+
+if __name__ == "__main__":
+    try:
+        main(parse(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command resumes")

@@ -1,0 +1,156 @@
+"""Every result is a record: what was run, what was done, what came out. JSON, one line each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+
+
+class Policy(Protocol):
+    """What every agent offers. ``env_kwargs`` are the spaces it was made for."""
+
+    name: str
+    env_kwargs: dict[str, Any]
+
+    def begin(
+        self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
+    ) -> None:
+        """Get ready for one episode."""
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """The action for an observation."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    import torch
+
+    import asg_env
+
+    found = {"asg_env": asg_env.__version__, "torch": torch.__version__}
+    return {**found, "numpy": np.__version__, "python": platform.python_version()}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One episode. ``final`` is ``evaluate("test")`` at its end; ``reset_seed`` seeded the reset."""
+
+    policy: str
+    env_id: str
+    kwargs: dict[str, Any]
+    reset_seed: int
+    actions: list[list[float]]
+    rewards: list[float]
+    lr_scales: list[list[float]]
+    steps: list[int]
+    final: dict[str, float]
+    terminated: bool
+    truncated: bool
+    error_type: str | None
+    versions: dict[str, str] = field(default_factory=versions)
+
+    @property
+    def episode_return(self) -> float:
+        """Undiscounted sum of the rewards."""
+        return float(sum(self.rewards))
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_json(line: str) -> Record:
+        """A record of its line; ValueError if the line is none."""
+        try:
+            return Record(**json.loads(line))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise ValueError(f"not a record: {line[:80]!r}... ({error})") from error
+
+
+def run_episode(
+    env: gym.Env[Any, Any], policy: Policy, env_id: str, kwargs: dict[str, Any], seed: int
+) -> Record:
+    """Play one episode of ``env``, made by ``gymnasium.make(env_id, **kwargs)``, with a policy."""
+    u: Any = env.unwrapped
+    observation, info = env.reset(seed=seed)
+    policy.begin(u.group_names, u.observation_names, seed)
+    actions, rewards, scales, steps = [], [], [], [info["steps"]]
+    terminated = truncated = False
+    while not (terminated or truncated):
+        action = policy.act(observation)
+        observation, reward, terminated, truncated, info = env.step(action)
+        actions.append(np.asarray(action).tolist())
+        rewards.append(float(reward))
+        scales.append((info["lr"] / u.config.base_lr).tolist())
+        steps.append(info["steps"])
+    final = u.evaluate("test")
+    return Record(
+        *(policy.name, env_id, kwargs, seed, actions, rewards, scales, steps, final),
+        *(bool(terminated), bool(truncated), info.get("error_type")),
+    )
+
+
+class _Replayed:
+    """A policy that repeats a record's actions."""
+
+    def __init__(self, record: Record, dtype: Any) -> None:
+        self.name, self.env_kwargs = record.policy, dict(record.kwargs)
+        self._actions = iter(np.asarray(a, dtype=dtype) for a in record.actions)
+
+    def begin(self, group_names: Sequence[str], observation_names: Sequence[str], seed: int) -> None:
+        """Nothing to prepare."""
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """The next recorded action."""
+        return next(self._actions)
+
+
+def replay(record: Record) -> list[str]:
+    """Run a record's episode again.
+
+    Returns:
+        The differences found, in words; empty if rewards and final evaluation match exactly.
+    """
+    env = gym.make(record.env_id, **record.kwargs)
+    policy = _Replayed(record, env.action_space.dtype)
+    try:
+        again = run_episode(env, policy, record.env_id, record.kwargs, record.reset_seed)
+    except StopIteration:
+        return [f"the episode goes on after the recorded {len(record.actions)} decisions"]
+    finally:
+        env.close()
+    found = []
+    for name in ("rewards", "final", "error_type", "terminated", "truncated"):
+        was, now = getattr(record, name), getattr(again, name)
+        if repr(was) != repr(now):  # repr, so that NaN equals NaN
+            found.append(f"{name}: recorded {was}, now {now}")
+    if found and again.versions != record.versions:
+        found.append(f"versions: recorded {record.versions}, now {again.versions}")
+    return found
+
+
+def read_records(path: str | os.PathLike[str]) -> Iterator[Record]:
+    """The records of a JSONL file; a last line cut short by a crash is left out."""
+    text = Path(path).read_text() if Path(path).exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    yield from (Record.from_json(line) for line in whole.splitlines() if line.strip())
+
+
+def append_records(path: str | os.PathLike[str], records: Iterable[Record]) -> None:
+    """Append records to a JSONL file, first dropping a line that a crash cut short."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(target, "a+b") as file:
+        file.seek(0)
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+        file.write("".join(record.to_json() + "\n" for record in records).encode())
