@@ -39,6 +39,9 @@ class PolicyArgs:
     heads: Literal["separate", "shared"] = "separate"
     """``separate``: one head for each layer group (paper). ``shared``: one head for all, which also
     sees the group's relative depth, and so fits any number of groups."""
+    scale: Literal["categorical", "ordinal"] = "categorical"
+    """``categorical``: a logit for each level (paper). ``ordinal``: a mean and a width for each
+    group, the levels' probabilities follow a Gaussian: neighbouring levels learn together."""
     head_hidden: int = 0
     """Width of a hidden layer in each head; 0: linear (paper)."""
     carry_state: bool = True
@@ -99,21 +102,36 @@ class RecurrentPolicy(nn.Module):
         inputs = torch.cat([memory.unsqueeze(-2).expand(*local.shape[:-1], -1), local], -1)
         if self.args.heads == "shared":
             place = _place(groups).expand(*local.shape[:-1], -1)
-            return self.heads[0](torch.cat([inputs, place], -1))
-        return torch.stack([head(inputs[..., g, :]) for g, head in enumerate(self.heads)], -2)
+            out = self.heads[0](torch.cat([inputs, place], -1))
+        else:
+            out = torch.stack([head(inputs[..., g, :]) for g, head in enumerate(self.heads)], -2)
+        return _ordinal_logits(out, self.args.levels) if self.args.scale == "ordinal" else out
 
 
 def _head(width: int, args: PolicyArgs) -> nn.Sequential:
+    outputs = 2 if args.scale == "ordinal" else args.levels
     if not args.head_hidden:
-        return nn.Sequential(nn.Linear(width, args.levels))
+        return nn.Sequential(nn.Linear(width, outputs))
     hidden = nn.Linear(width, args.head_hidden)
-    return nn.Sequential(hidden, nn.Tanh(), nn.Linear(args.head_hidden, args.levels))
+    return nn.Sequential(hidden, nn.Tanh(), nn.Linear(args.head_hidden, outputs))
 
 
 def _place(groups: int) -> Tensor:
-    """Relative depth in [0, 1] and whether it is the head, for each group: (G, 2)."""
-    depth = torch.linspace(0, 1, groups)
-    return torch.stack([depth, (torch.arange(groups) == groups - 1).float()], -1)
+    """Relative depth in [-1, 1] and whether it is the head (-1, 1), for each group: (G, 2)."""
+    depth = torch.linspace(-1, 1, groups)
+    head = torch.where(torch.arange(groups) == groups - 1, 1.0, -1.0)
+    return torch.stack([depth, head], -1)
+
+
+def _ordinal_logits(out: Tensor, levels: int) -> Tensor:
+    """Logits (..., levels) of a Gaussian over the scales 0..1; ``out`` (..., 2): mean, log width.
+
+    At ``out`` = 0 the mean is .5 and the width .5, which is close to uniform.
+    """
+    mean = 0.5 + out[..., :1]
+    width = 0.5 * out[..., 1:].clamp(-4, 2).exp()
+    scales = torch.linspace(0, 1, levels)
+    return -0.5 * ((scales - mean) / width).square()
 
 
 class LearnedPolicy:

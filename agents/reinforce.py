@@ -54,8 +54,8 @@ class Args:
     """Where the other defaults come from: ours, or the paper's with the official quirks."""
     env: str = "ASG-Digits-v0"
     """Environment id."""
-    env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1"""
+    env_kwargs: dict[str, int | float | str] = field(default_factory=dict)
+    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 optimizer sgd"""
     variant: str = "train"
     """Variant to meta-train on; "train" draws one for each update."""
     test_variant: str = "test"
@@ -89,10 +89,14 @@ class Args:
     """Weight of the entropy bonus at the start, nats; it falls to 0 linearly."""
     clip: float = 1.0
     """Clip the norm of the policy's gradient; inf: never."""
+    early_stop: int = 0
+    """Truncate training episodes after this many optimizer steps; 0: never (paper: 2 epochs)."""
     rollout: int = 0
     """Decisions between policy updates; 0: whole episodes (paper: 5)."""
     heads: Literal["separate", "shared"] = "separate"
     """A policy head for each layer group (paper), or one shared by all."""
+    scale: Literal["categorical", "ordinal"] = "categorical"
+    """How a head spreads over the levels: freely (paper), or as a Gaussian."""
     head_hidden: int = 0
     """Width of the hidden layer of each head; 0: linear (paper)."""
     observation: Literal["layerwise", "paper"] = "layerwise"
@@ -105,8 +109,10 @@ PRESETS = {
     "fixed": Args(),
     "paper": Args(
         preset="paper",
-        env_kwargs={"window": "paper", "optimizer": "official_sgd"},
+        env_kwargs={"window": "paper", "optimizer": "official_sgd", "budget": 300},
         out=Path("runs/reinforce_paper"),
+        num_envs=1,
+        early_stop=100,  # two epochs of the digits
         lr=7e-4,
         optimizer="sgd",
         gamma=0.0,
@@ -153,7 +159,7 @@ def advantages(rollout: Rollout, args: Args) -> Tensor:
         total = (values * alive).sum(1, keepdim=True)
         values = values - (total - values * alive) / others
     if args.normalise:
-        values = values / values[alive.bool()].std().clamp_min(1e-8)
+        values = values / values[alive.bool()].std(correction=0).clamp_min(1e-8)
     return values * alive
 
 
@@ -184,6 +190,7 @@ class Trainer:
         policy = PolicyArgs(
             *(args.observation, width // groups, groups),
             heads=args.heads,
+            scale=args.scale,
             head_hidden=args.head_hidden,
             carry_state=args.carry_state,
         )
@@ -273,7 +280,10 @@ def _worker_env(env_id: str, kwargs: dict[str, Any], in_process: bool) -> gym.En
 
 def make_envs(args: Args) -> VectorEnv:
     """The environment copies."""
-    kwargs = {"observation": args.observation, "variant": args.variant, **args.env_kwargs}
+    kwargs: dict[str, Any] = {"observation": args.observation, "variant": args.variant}
+    kwargs |= args.env_kwargs
+    if args.early_stop:
+        kwargs["step_limit"] = args.early_stop
     in_process = args.workers == "none"
     makers = [partial(_worker_env, "asg_env:" + args.env, kwargs, in_process)] * args.num_envs
     if in_process:

@@ -2,6 +2,154 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-def write_report(records, out, reference): return ""
+from typing import Any
+
+import numpy as np
+
+from asg_env.envs.snapshot import write_atomic
+from asg_env.records import Record
+from asg_env.statistics import mean_ci95
+
+METRICS = ("return", "accuracy", "retention")
+
+
+def metric(record: Record, name: str) -> float:
+    """``return``, or an entry of the final evaluation; NaN if it was not measured."""
+    if name == "return":
+        return record.episode_return
+    return record.final.get(name, float("nan"))
+
+
+def by_policy(records: Sequence[Record]) -> dict[str, dict[int, Record]]:
+    """Records by policy and seed, in order of appearance."""
+    table: dict[str, dict[int, Record]] = {}
+    for record in records:
+        table.setdefault(record.policy, {})[record.reset_seed] = record
+    return table
+
+
+def comparison_rows(records: Sequence[Record], reference: str) -> list[dict[str, Any]]:
+    """One row for each policy and metric.
+
+    ``difference`` and ``difference_ci95`` are of ``reference`` less the row's policy, paired by
+    seed; they are None in the reference's own rows.
+    """
+    table = by_policy(records)
+    rows = []
+    for name, episodes in table.items():
+        for key in METRICS:
+            values = [metric(r, key) for r in episodes.values()]
+            row: dict[str, Any] = {"name": name, "metric": key, "seeds": len(values)}
+            mean, low, high = mean_ci95(values)
+            row |= {"mean": mean, "ci95": [low, high], "difference": None, "difference_ci95": None}
+            if name != reference:
+                shared = [s for s in episodes if s in table[reference]]
+                gaps = [metric(table[reference][s], key) - metric(episodes[s], key) for s in shared]
+                mean, low, high = mean_ci95(gaps)
+                row |= {"difference": mean, "difference_ci95": [low, high]}
+            rows.append(row)
+    return rows
+
+
+def comparison_markdown(rows: Sequence[dict[str, Any]], reference: str) -> str:
+    """The table for people: mean and 95% CI; best returns first."""
+    cells = {(r["name"], r["metric"]): r for r in rows}
+    names = sorted({r["name"] for r in rows}, key=lambda n: -cells[n, "return"]["mean"])
+    lines = [
+        f"| policy | return | target accuracy, % | retention, % | {reference}'s return less this one's |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name in names:
+        gap = cells[name, "return"]
+        shown = "" if gap["difference"] is None else _cell(gap["difference"], gap["difference_ci95"])
+        values = [_cell(c["mean"], c["ci95"], k) for k in METRICS for c in [cells[name, k]]]
+        lines.append(f"| {' | '.join([name, *values, shown])} |")
+    seeds = min(r["seeds"] for r in rows)
+    lines.append(
+        f"\nMeans over {seeds} fresh seeds on held-out variants, 95% confidence intervals "
+        "(Student's t); differences are paired by seed. The baselines are untuned."
+    )
+    return "\n".join(lines)
+
+
+def _cell(mean: float, ci: Sequence[float], key: str = "return") -> str:
+    if np.isnan(mean):
+        return "-"
+    scale, digits = (1, 3) if key == "return" else (100, 1)
+    low, high = (x * scale for x in ci)
+    return f"{mean * scale:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def write_report(records: Sequence[Record], out: Path, reference: str) -> str:
+    """Write table.md, table.json and the plots into ``out``; return the Markdown."""
+    rows = comparison_rows(records, reference)
+    markdown = comparison_markdown(rows, reference)
+    write_atomic(out / "table.md", (markdown + "\n").encode())
+    write_atomic(out / "table.json", json.dumps({"rows": rows}, indent=1).encode())
+    plot_lr(by_policy(records)[reference], out / "lr_over_time.png")
+    if (out / "metrics.jsonl").exists():
+        lines = (out / "metrics.jsonl").read_text().splitlines()
+        plot_learning([json.loads(line) for line in lines], records, out / "learning_curve.png")
+    return markdown
+
+
+def plot_learning(
+    metrics: Sequence[dict[str, Any]], records: Sequence[Record], path: Path
+) -> None:
+    """Return of the sampled training episodes over updates, and the fixed schedules' returns."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((8, 4.5), 120, layout="constrained")
+    axes = figure.add_subplot()
+    updates = np.array([m["update"] for m in metrics])
+    returns = np.array([m["return"] for m in metrics])
+    width = max(1, len(returns) // 20)
+    axes.plot(updates, returns, ".", alpha=0.3, color="C0", label="an update's mean, sampled")
+    smooth = np.convolve(returns, np.ones(width) / width, "valid")
+    axes.plot(updates[width - 1 :], smooth, color="C0", label=f"mean of {width} updates")
+    for i, (name, episodes) in enumerate(by_policy(records).items()):
+        if not name.startswith("reinforce"):
+            level = np.mean([r.episode_return for r in episodes.values()])
+            axes.axhline(level, linestyle="--", linewidth=1, color=f"C{i % 10}", label=name)
+    axes.set(
+        xlabel="policy update",
+        ylabel="return",
+        title="Meta-training (train variants); dashed: schedules on the test variants",
+    )
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path)
+
+
+def plot_lr(episodes: dict[int, Record], path: Path) -> None:
+    """LR scale of each layer group over optimizer steps: mean and spread over episodes."""
+    from matplotlib.figure import Figure
+
+    whole = [r for r in episodes.values() if r.error_type is None]
+    if not whole:
+        return
+    table = np.array([r.lr_scales for r in whole])  # (episodes, decisions, groups)
+    names = whole[0].groups
+    edges = np.array(whole[0].steps)
+    figure = Figure((8, 4.5), 120, layout="constrained")
+    axes = figure.add_subplot()
+    for g, name in enumerate(names):
+        mean, spread = table[..., g].mean(0), table[..., g].std(0)
+        color = f"C{g}"
+        axes.stairs(mean, edges, color=color, label=name, linewidth=2, baseline=None)
+        axes.fill_between(
+            *(edges, np.append(mean - spread, 0), np.append(mean + spread, 0)),
+            step="post",
+            color=color,
+            alpha=0.12,
+        )
+    axes.set(
+        xlabel="optimizer step",
+        ylabel="LR / base LR",
+        ylim=(-0.02, 1.02),
+        title=f"Learning rates of {whole[0].policy}: mean and std over {len(whole)} episodes",
+    )
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path)

@@ -42,12 +42,18 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Record:
-    """One episode. ``final`` is ``evaluate("test")`` at its end; ``reset_seed`` seeded the reset."""
+    """One episode.
+
+    ``reset_seed`` seeded the reset, ``groups`` (G) are the layer groups, ``lr_scales`` (decisions, G)
+    the scales in force, ``steps`` (decisions + 1) the optimizer steps done at the start and after
+    each decision, ``final`` is ``evaluate("test")`` at the end.
+    """
 
     policy: str
     env_id: str
     kwargs: dict[str, Any]
     reset_seed: int
+    groups: list[str]
     actions: list[list[float]]
     rewards: list[float]
     lr_scales: list[list[float]]
@@ -94,7 +100,7 @@ def run_episode(
         steps.append(info["steps"])
     final = u.evaluate("test")
     return Record(
-        *(policy.name, env_id, kwargs, seed, actions, rewards, scales, steps, final),
+        *(policy.name, env_id, kwargs, seed, u.group_names, actions, rewards, scales, steps, final),
         *(bool(terminated), bool(truncated), info.get("error_type")),
     )
 

@@ -140,10 +140,11 @@ class Task(ABC):
 
     def check_variant(self, variant: str | None) -> None:
         """Raise ValueError, listing the known ones, unless ``variant`` is one of this task's."""
-        known = [*self.variants("train"), *self.variants("test")]
-        if variant is not None and variant not in (*known, "train", "test"):
-            shown = ", ".join(known) or "none"
+        drawn = [split for split in ("train", "test") if self.variants(split)]
+        known = [*drawn, *(name for split in drawn for name in self.variants(split))]
+        if variant is not None and variant not in known:
             raise ValueError(
-                f"unknown variant {variant!r} of task {self.name!r}; known: None, 'train' and "
-                f"'test' (one drawn at each reset), {shown}"
+                f"variant={variant!r} is not one of task {self.name!r}; known: None"
+                + "".join(f", {name}" for name in known)
+                + (" ('train' and 'test' draw one at each reset)" if drawn else "")
             )

@@ -1,0 +1,130 @@
+"""Run recorded episodes again and say whether they come out the same.
+
+    python experiments/replay.py runs/reinforce/records.jsonl --policy reinforce
+
+Exits with 0 if every chosen record matches, with 1 otherwise. It writes no file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import gymnasium as gym
+import tyro
+from tqdm import tqdm
+
+from asg_env.records import Record, replay
+
+
+@dataclass(frozen=True)
+class Args:
+    """Run recorded episodes again and say whether they match."""
+
+    record: tyro.conf.Positional[Path]
+    """A file of records, one JSON line each, or of a single one."""
+    index: int | None = None
+    """Replay only this record of the file; 0 is the first, -1 the last."""
+    policy: str | None = None
+    """Replay only this policy's records."""
+    quick: bool = False
+    """Replay only the first record of each policy."""
+
+
+def read_strictly(path: Path) -> list[Record]:
+    """The records of a file. Unlike a reader that resumes a run, it overlooks nothing but a cut.
+
+    Raises:
+        SystemExit: there is no such file, it holds no record, or a line is none.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise SystemExit(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SystemExit(
+            f"{path} is no text file: expected one JSON record on each line"
+        ) from error
+    if (single := _single(text)) is not None:
+        return [single]
+    records, lines = [], text.splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            if line.strip():
+                records.append(Record.from_json(line))
+        except ValueError as error:
+            if records and number == len(lines) and not text.endswith("\n"):
+                print(f"line {number} is cut short and left out", file=sys.stderr)
+                continue
+            raise SystemExit(f"{path}, line {number}: {error}") from error
+    if not records:
+        raise SystemExit(f"{path} holds no record")
+    return records
+
+
+def _single(text: str) -> Record | None:
+    """The record of a file that is one JSON object, over however many lines."""
+    try:
+        return Record.from_json(json.dumps(json.loads(text)))
+    except ValueError:
+        return None
+
+
+def choose(records: Sequence[Record], args: Args) -> dict[int, Record]:
+    """The records to replay, by their place in the file.
+
+    Raises:
+        SystemExit: none is left.
+    """
+    chosen = dict(enumerate(records))
+    if args.index is not None:
+        if not -len(records) <= args.index < len(records):
+            raise SystemExit(f"--index {args.index}: {args.record} holds {len(records)} records")
+        index = args.index % len(records)
+        chosen = {index: records[index]}
+    if args.policy is not None:
+        known = dict.fromkeys(r.policy for r in chosen.values())
+        if args.policy not in known:
+            raise SystemExit(
+                f"--policy {args.policy!r}: no such record; there are {', '.join(known)}"
+            )
+        chosen = {i: r for i, r in chosen.items() if r.policy == args.policy}
+    if args.quick:
+        first = {r.policy: i for i, r in reversed(chosen.items())}
+        chosen = {i: r for i, r in chosen.items() if first[r.policy] == i}
+    return chosen
+
+
+def differences(record: Record) -> list[str]:
+    """What does not come out the same, in words; empty if the record matches."""
+    try:
+        return replay(record)
+    except (gym.error.Error, TypeError, ValueError, OSError) as error:
+        return [f"cannot be replayed: {type(error).__name__}: {error}"]
+
+
+def main(args: Args) -> int:
+    """Replay; the number of records that do not match."""
+    chosen = choose(read_strictly(args.record), args)
+    failed = 0
+    for index, record in tqdm(chosen.items(), "replaying"):
+        found = differences(record)
+        failed += bool(found)
+        title = f"record {index}: {record.policy}, {record.env_id}, seed {record.reset_seed}"
+        tqdm.write(f"{title}: {'does NOT match' if found else 'matches'}")
+        for line in found:
+            tqdm.write(f"  {line}")
+    print(f"{len(chosen) - failed} of {len(chosen)} records match")
+    return failed
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(1 if main(tyro.cli(Args)) else 0)
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

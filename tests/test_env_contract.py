@@ -1,0 +1,179 @@
+import contextlib
+import itertools
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.envs.registration import registry
+from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import RescaleAction
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from support import SMALL, make, random_actions, run_python
+
+from asg_env.envs.observations import OBSERVATIONS
+from asg_env.envs.rewards import REWARDS
+from asg_env.registration import ENTRY_POINTS, register_envs
+
+IDS = tuple(ENTRY_POINTS)
+OBSERVATION_BY_ACTION = tuple(itertools.product(OBSERVATIONS, ("discrete", "continuous")))
+INFO_KEYS = {"rewards", "lr", "losses", "dataset", "variant", "steps", "decision"}
+
+every_id = pytest.mark.parametrize("env_id", IDS)
+
+
+@pytest.fixture(params=OBSERVATION_BY_ACTION, ids="-".join)
+def spaces(request):
+    observation, action = request.param
+    return {"observation": observation, "action": action}
+
+
+@every_id
+def test_gymnasium_finds_nothing_to_say(env_id, spaces):
+    env = make(env_id, **spaces, render_mode="rgb_array")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env)
+
+
+@every_id
+def test_stable_baselines3_finds_nothing_to_say(env_id, spaces):
+    env = make(env_id, **spaces)
+    if spaces["action"] == "continuous":  # SB3 asks for -1..1, the contract for 0..1
+        env = RescaleAction(env, np.float32(-1), np.float32(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sb3_check_env(env)
+
+
+@every_id
+def test_spaces_are_the_contracts(env_id, spaces):
+    env = make(env_id, **spaces)
+    groups = len(env.group_names)
+    expected = {
+        "discrete": gym.spaces.MultiDiscrete([11] * groups),
+        "continuous": gym.spaces.Box(0.0, 1.0, (groups,), np.float32),
+    }
+    assert env.action_space == expected[spaces["action"]]
+    assert env.observation_space.dtype == np.float32
+    assert env.observation_space.is_bounded()
+    per_group = 1 if spaces["observation"] == "paper" else 5
+    assert env.observation_space.shape == (5 + per_group * groups,) == (len(env.observation_names),)
+
+
+@every_id
+def test_episodes_stay_in_bounds_and_end_with_the_budget(env_id, spaces):
+    env = gym.make(env_id, **SMALL, **spaces)  # with Gymnasium's passive checker
+    for seed in range(2):
+        observation, _ = env.reset(seed=seed)
+        for action in random_actions(env.unwrapped, 4, seed):
+            assert env.observation_space.contains(observation)
+            observation, reward, terminated, truncated, info = env.step(action)
+            assert isinstance(reward, float)
+            assert np.isfinite(reward)
+        assert (terminated, truncated) == (True, False)
+        assert info["steps"] == SMALL["budget"]
+
+
+@every_id
+def test_info_holds_the_contracts_keys(env_id):
+    env = make(env_id)
+    _, info = env.reset(seed=0)
+    assert set(info) == INFO_KEYS
+    *_, info = env.step(env.action_space.sample())
+    assert set(info) == INFO_KEYS
+    assert set(info["rewards"]) == {name for name, term in REWARDS.items() if not term.oracle}
+    assert set(info["losses"]) == {"train_ce", "train_kl", "valid_ce", "valid_kl", "phi"}
+    assert info["lr"].shape == (len(env.group_names),)
+    assert info["dataset"] == env.dataset_name
+    assert isinstance(info["dataset"], str)
+    assert info["dataset"]
+
+
+def vector_trajectory(vector, actions):
+    with contextlib.closing(vector):
+        frames = [vector.reset(seed=[3, 4])[0]]
+        for action in actions:
+            observation, reward, terminated, _, _ = vector.step(action)
+            frames += [observation, reward, terminated]
+    return frames
+
+
+@every_id
+def test_vector_envs_agree_and_reset_themselves(env_id, spaces):
+    env = make(env_id, **spaces)
+    actions = [np.stack([a, a]) for a in random_actions(env, 7, seed=0)]
+    runs = [
+        vector_trajectory(
+            gym.make_vec(env_id, 2, vectorization_mode=mode, **SMALL, **spaces), actions
+        )
+        for mode in ("sync", "async")
+    ]
+    assert all(np.array_equal(a, b) for a, b in zip(*runs, strict=True))
+    assert runs[0][12].all()  # terminated at the fourth decision
+    assert not runs[0][18].any()  # and running again after the reset
+
+
+@every_id
+def test_ppo_runs(env_id, spaces):
+    env = gym.make(env_id, **SMALL, **spaces)
+    threads = torch.get_num_threads()
+    model = PPO("MlpPolicy", env, n_steps=8, batch_size=8, n_epochs=1, device="cpu", seed=0)
+    model.learn(16)
+    assert model.num_timesteps == 16
+    assert torch.get_num_threads() == threads
+
+
+@every_id
+def test_the_module_prefix_makes_the_env_in_a_fresh_process(env_id, tmp_path):
+    code = "import gymnasium, sys; print(gymnasium.make(sys.argv[1]).unwrapped.group_names)"
+    assert "fc_new" in run_python(code, f"asg_env:{env_id}", cwd=tmp_path)
+
+
+@every_id
+def test_importing_the_package_is_enough_in_a_fresh_process(env_id, tmp_path):
+    code = (
+        "import sys, gymnasium, asg_env; gymnasium.register_envs(asg_env);"
+        "assert 'torch' not in sys.modules;"
+        "print(gymnasium.make(sys.argv[1]).unwrapped.group_names)"
+    )
+    assert "fc_new" in run_python(code, env_id, cwd=tmp_path)
+
+
+def test_registering_twice_is_harmless():
+    before = dict(registry)
+    register_envs()
+    assert dict(registry) == before
+
+
+@every_id
+def test_a_frame_is_an_image_that_changes(env_id):
+    env = make(env_id, render_mode="rgb_array")
+    env.reset(seed=0)
+    frames = [env.render()]
+    for action in random_actions(env, 4, seed=0):
+        env.step(action)
+        frames.append(env.render())
+    assert {(f.shape, f.dtype) for f in frames} == {((540, 960, 3), np.dtype(np.uint8))}
+    assert all((a != b).any() for a, b in itertools.pairwise(frames))
+
+
+@every_id
+def test_a_table_names_the_groups_and_grows(env_id):
+    env = make(env_id, render_mode="ansi")
+    env.reset(seed=0)
+    first = env.render()
+    assert all(name in first for name in env.group_names)
+    assert env.dataset_name in first
+    env.step(env.action_space.sample())
+    assert len(env.render().splitlines()) == len(first.splitlines()) + 1
+
+
+@every_id
+def test_an_env_without_a_render_mode_draws_nothing(env_id):
+    env = make(env_id)
+    env.reset(seed=0)
+    with pytest.warns(UserWarning, match="render_mode"):
+        assert env.render() is None
