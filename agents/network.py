@@ -44,6 +44,8 @@ class PolicyArgs:
     group, the levels' probabilities follow a Gaussian: neighbouring levels learn together."""
     head_hidden: int = 0
     """Width of a hidden layer in each head; 0: linear (paper)."""
+    skip: bool = False
+    """Each head also sees the global signals themselves, not only the LSTMs' outputs."""
     carry_state: bool = True
     """Carry the LSTM state from decision to decision; False: the official quirk, every decision
     starts from zero."""
@@ -61,6 +63,7 @@ class RecurrentPolicy(nn.Module):
         super().__init__()
         self.args = args
         width = GLOBAL_SIGNALS * args.hidden + args.signals + (2 if args.heads == "shared" else 0)
+        width += GLOBAL_SIGNALS if args.skip else 0
         count = 1 if args.heads == "shared" else args.groups
         with isolated_rng(seed):
             self.encoders = nn.ModuleList(nn.LSTM(1, args.hidden) for _ in range(GLOBAL_SIGNALS))
@@ -96,6 +99,8 @@ class RecurrentPolicy(nn.Module):
         return self._decide(torch.cat(memory, -1), observations), after
 
     def _decide(self, memory: Tensor, observations: Tensor) -> Tensor:
+        if self.args.skip:
+            memory = torch.cat([memory, observations[..., :GLOBAL_SIGNALS]], -1)
         local = observations[..., GLOBAL_SIGNALS:].unflatten(-1, (self.args.signals, -1))
         local = local.transpose(-1, -2)  # (T, N, G, signals)
         groups = local.shape[-2]
@@ -126,10 +131,12 @@ def _place(groups: int) -> Tensor:
 def _ordinal_logits(out: Tensor, levels: int) -> Tensor:
     """Logits (..., levels) of a Gaussian over the scales 0..1; ``out`` (..., 2): mean, log width.
 
-    At ``out`` = 0 the mean is .5 and the width .5, which is close to uniform.
+    At ``out`` = 0 the mean is .5 and the width .5, which is close to uniform. The mean stays inside
+    the levels and the width above half a level's distance, so that gradients never vanish for good.
     """
-    mean = 0.5 + out[..., :1]
-    width = 0.5 * out[..., 1:].clamp(-4, 2).exp()
+    mean = torch.sigmoid(4 * out[..., :1])
+    narrowest = 0.5 / (levels - 1)
+    width = narrowest + 2 * (0.5 - narrowest) * torch.sigmoid(2 * out[..., 1:])
     scales = torch.linspace(0, 1, levels)
     return -0.5 * ((scales - mean) / width).square()
 

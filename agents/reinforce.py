@@ -99,6 +99,8 @@ class Args:
     """How a head spreads over the levels: freely (paper), or as a Gaussian."""
     head_hidden: int = 0
     """Width of the hidden layer of each head; 0: linear (paper)."""
+    skip: bool = True
+    """The heads also see the global signals themselves (paper: only the LSTMs' outputs)."""
     observation: Literal["layerwise", "paper"] = "layerwise"
     """Observation set."""
     eval_seeds: int = 24
@@ -123,6 +125,7 @@ PRESETS = {
         entropy=0.0,
         clip=float("inf"),
         rollout=5,
+        skip=False,
         observation="paper",
     ),
 }
@@ -192,6 +195,7 @@ class Trainer:
             heads=args.heads,
             scale=args.scale,
             head_hidden=args.head_hidden,
+            skip=args.skip,
             carry_state=args.carry_state,
         )
         self.network = RecurrentPolicy(policy, args.seed)

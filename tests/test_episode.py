@@ -100,10 +100,8 @@ def test_the_teacher_sees_each_image_once():
 
 def test_an_episode_trains_only_the_layer_groups():
     env = started(window=10)
-    before, teacher = (
-        weights(env),
-        {k: v.clone() for k, v in env.problem.network.state_dict().items()},
-    )
+    network, before = env.problem.network, weights(env)
+    teacher = {k: v.clone() for k, v in network.state_dict().items()}
     play(env, [constant(env, 1.0)] * 2)
     frozen = [n for n in before if "running" in n or "num_batches" in n or n.startswith("fc_old")]
     assert len(frozen) > 10
@@ -204,7 +202,7 @@ def test_evaluation_reports_shares_and_changes_nothing():
 
 
 def test_fine_tuning_learns_the_task():
-    env = started(budget=100, window=100)
+    env = started(budget=100, window=100, base_lr=0.02)
     assert env.evaluate("test")["accuracy"] < 0.3
-    play(env, [constant(env, 0.1)])
+    play(env, [constant(env, 1.0)])
     assert env.evaluate("test")["accuracy"] > 0.4

@@ -215,7 +215,7 @@ def test_losses_are_capped():
     assert values == [LOSS_CAP, LOSS_CAP, 0.0, 0.0, 0.5, LOSS_CAP]
 
 
-# -- statistics -------------------------------------------------------------------------------------
+# -- statistics ------------------------------------------------------------------------------------
 
 
 def test_mean_and_interval_by_hand():
