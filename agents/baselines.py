@@ -53,8 +53,9 @@ SCHEDULES: dict[str, Schedule] = {
     "frozen_backbone": lambda p, g, rng: frozen_scales(g),
     "cosine": lambda p, g, rng: cosine_factor(p) * np.ones(g),
     "small_backbone_cosine": lambda p, g, rng: cosine_factor(p) * small_backbone_scales(g),
-    "small_backbone_warmup_poly": lambda p, g, rng: warmup_poly_factor(p)
-    * small_backbone_scales(g),
+    "small_backbone_warmup_poly": lambda p, g, rng: (
+        warmup_poly_factor(p) * small_backbone_scales(g)
+    ),
     "layer_decay": lambda p, g, rng: LAYER_DECAY ** np.arange(g - 1, -1, -1.0),
 }
 """Every baseline by name."""
@@ -73,7 +74,9 @@ class SchedulePolicy:
         self.name = name
         self.env_kwargs: dict[str, Any] = {"action": "continuous"}
 
-    def begin(self, group_names: Sequence[str], observation_names: Sequence[str], seed: int) -> None:
+    def begin(
+        self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
+    ) -> None:
         """Get ready for one episode."""
         self._groups = len(group_names)
         self._progress = list(observation_names).index("progress")

@@ -60,10 +60,13 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         return None
     try:
         with safe_open(str(path), "pt") as file:
+            names = list(file.keys())  # noqa: SIM118 - not iterable itself
             update = int((file.metadata() or {})["update"])
-            return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, update)
+            return Checkpoint({name: file.get_tensor(name) for name in names}, update)
     except (SafetensorError, KeyError) as error:
-        raise ValueError(f"{path} is no whole checkpoint ({error}); delete it to start over") from error
+        raise ValueError(
+            f"{path} is no whole checkpoint ({error}); delete it to start over"
+        ) from error
 
 
 def open_run(folder: Path, args: dict[str, Any]) -> None:
@@ -80,7 +83,10 @@ def open_run(folder: Path, args: dict[str, Any]) -> None:
             write_atomic(path, (json.dumps(args, indent=1) + "\n").encode())
     except OSError as error:
         raise SystemExit(f"--out {folder} cannot be written: {error}") from error
-    before = json.loads(path.read_text())
+    try:
+        before = json.loads(path.read_text())
+    except ValueError as error:
+        raise SystemExit(f"{path} is damaged ({error}); delete {folder} to start over") from error
     for name in args:
         if name != "out" and before.get(name) != args[name]:
             raise SystemExit(

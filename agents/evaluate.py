@@ -33,7 +33,9 @@ def compare(
     jobs = [(p, s) for s in seeds for p in policies if (p.name, s) not in done]
     bar = tqdm(total=len(policies) * len(seeds), initial=len(done), desc="comparing")
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(
+        processes, context, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
         futures = [
             pool.submit(play, p, env_id, {**env_kwargs, **p.env_kwargs, "variant": variant}, s)
             for p, s in jobs

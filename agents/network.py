@@ -74,7 +74,7 @@ class RecurrentPolicy(nn.Module):
                 else:
                     nn.init.orthogonal_(parameter)
             for head in self.heads:
-                nn.init.orthogonal_(head[-1].weight, 0.01)
+                nn.init.orthogonal_(list(head.parameters())[-2], 0.01)
 
     def initial_state(self, copies: int) -> list[State]:
         """A zero LSTM state for each global signal."""
@@ -150,14 +150,18 @@ class LearnedPolicy:
         name: shown in tables.
     """
 
-    def __init__(self, network: RecurrentPolicy, greedy: bool = True, name: str = "learned") -> None:
+    def __init__(
+        self, network: RecurrentPolicy, greedy: bool = True, name: str = "learned"
+    ) -> None:
         self.network, self.greedy, self.name = network, greedy, name
         self.env_kwargs: dict[str, Any] = {
             "observation": network.args.observation,
             "action": "discrete",
         }
 
-    def begin(self, group_names: Sequence[str], observation_names: Sequence[str], seed: int) -> None:
+    def begin(
+        self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
+    ) -> None:
         """Get ready for one episode.
 
         Raises:
@@ -214,6 +218,6 @@ def load_policy(path: str | Path) -> RecurrentPolicy:
         args = PolicyArgs(**json.loads(path.with_suffix(".json").read_text()))
         network = RecurrentPolicy(args)
         network.load_state_dict(load_file(path))
-    except (SafetensorError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+    except (SafetensorError, TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path} is no policy of this version: {error}") from error
     return network

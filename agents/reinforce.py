@@ -27,7 +27,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from torch import Tensor
 from tqdm import tqdm
 
@@ -44,6 +44,8 @@ from agents.network import (
     save_policy,
 )
 from agents.report import write_report
+from asg_env.envs.snapshot import write_atomic
+from asg_env.records import Policy
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ def reinforce_loss(
 class Trainer:
     """The policy, its optimizer and the environment copies."""
 
-    def __init__(self, args: Args, envs: VectorEnv) -> None:
+    def __init__(self, args: Args, envs: AsyncVectorEnv | SyncVectorEnv) -> None:
         self.args, self.envs = args, envs
         self.group_names = list(envs.call("group_names")[0])
         width = envs.single_observation_space.shape[0] - GLOBAL_SIGNALS  # type: ignore[index]
@@ -240,7 +242,7 @@ class Trainer:
         alive: np.ndarray,
         generator: torch.Generator,
     ) -> tuple[Rollout, np.ndarray, list[State], np.ndarray]:
-        rows = []
+        rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         while alive.any() and (not self.args.rollout or len(rows) < self.args.rollout):
             with torch.no_grad():
                 seen = torch.from_numpy(np.asarray(observation, dtype=np.float32))
@@ -251,7 +253,12 @@ class Trainer:
             was_alive = torch.from_numpy(alive.astype(np.float32))
             rows.append((seen, actions, torch.from_numpy(reward).float(), was_alive))
             alive = alive & ~(terminated | truncated)
-        return Rollout(*(torch.stack(c) for c in zip(*rows))), observation, state, alive
+        return (
+            Rollout(*(torch.stack(c) for c in zip(*rows, strict=True))),
+            observation,
+            state,
+            alive,
+        )
 
     def _learn(self, rollout: Rollout, state: list[State]) -> tuple[float, float]:
         """One policy update; returns the loss and the policy's mean entropy, nats."""
@@ -282,7 +289,7 @@ def _worker_env(env_id: str, kwargs: dict[str, Any], in_process: bool) -> gym.En
     return gym.make(env_id, **kwargs)
 
 
-def make_envs(args: Args) -> VectorEnv:
+def make_envs(args: Args) -> AsyncVectorEnv | SyncVectorEnv:
     """The environment copies."""
     kwargs: dict[str, Any] = {"observation": args.observation, "variant": args.variant}
     kwargs |= args.env_kwargs
@@ -331,7 +338,7 @@ def train(args: Args) -> RecurrentPolicy:
 def _keep_lines(path: Path, count: int) -> None:
     """Drop what was logged after the last checkpoint."""
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    path.write_text("".join(lines[:count]))
+    write_atomic(path, "".join(lines[:count]).encode())
 
 
 def _log(board: Any, row: dict[str, Any]) -> None:
@@ -345,7 +352,7 @@ def main(args: Args) -> None:
     """Meta-train, compare with every baseline on the test variants, and report."""
     open_run(args.out, dataclasses.asdict(args))
     network = train(args)
-    policies = [
+    policies: list[Policy] = [
         LearnedPolicy(network, greedy=True, name="reinforce"),
         LearnedPolicy(network, greedy=False, name="reinforce_sampled"),
         *(SchedulePolicy(name) for name in SCHEDULES),

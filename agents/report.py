@@ -38,7 +38,9 @@ def comparison_rows(records: Sequence[Record], reference: str) -> list[dict[str,
     seed; they are None in the reference's own rows.
     """
     table = by_policy(records)
-    rows = []
+    if reference not in table:
+        raise ValueError(f"no record of {reference!r}; there are: {', '.join(table)}")
+    rows: list[dict[str, Any]] = []
     for name, episodes in table.items():
         for key in METRICS:
             values = [metric(r, key) for r in episodes.values()]
@@ -59,12 +61,15 @@ def comparison_markdown(rows: Sequence[dict[str, Any]], reference: str) -> str:
     cells = {(r["name"], r["metric"]): r for r in rows}
     names = sorted({r["name"] for r in rows}, key=lambda n: -cells[n, "return"]["mean"])
     lines = [
-        f"| policy | return | target accuracy, % | retention, % | {reference}'s return less this one's |",
+        "| policy | return | target accuracy, % | retention, % | "
+        f"{reference}'s return less this one's |",
         "| --- | --- | --- | --- | --- |",
     ]
     for name in names:
         gap = cells[name, "return"]
-        shown = "" if gap["difference"] is None else _cell(gap["difference"], gap["difference_ci95"])
+        shown = (
+            "" if gap["difference"] is None else _cell(gap["difference"], gap["difference_ci95"])
+        )
         values = [_cell(c["mean"], c["ci95"], k) for k in METRICS for c in [cells[name, k]]]
         lines.append(f"| {' | '.join([name, *values, shown])} |")
     seeds = min(r["seeds"] for r in rows)
@@ -88,7 +93,9 @@ def write_report(records: Sequence[Record], out: Path, reference: str) -> str:
     rows = comparison_rows(records, reference)
     markdown = comparison_markdown(rows, reference)
     write_atomic(out / "table.md", (markdown + "\n").encode())
-    write_atomic(out / "table.json", json.dumps({"rows": rows}, indent=1).encode())
+    write_atomic(
+        out / "table.json", (json.dumps({"rows": _finite(rows)}, indent=1) + "\n").encode()
+    )
     plot_lr(by_policy(records)[reference], out / "lr_over_time.png")
     if (out / "metrics.jsonl").exists():
         lines = (out / "metrics.jsonl").read_text().splitlines()
@@ -96,9 +103,16 @@ def write_report(records: Sequence[Record], out: Path, reference: str) -> str:
     return markdown
 
 
-def plot_learning(
-    metrics: Sequence[dict[str, Any]], records: Sequence[Record], path: Path
-) -> None:
+def _finite(value: Any) -> Any:
+    """The same with null for NaN and infinity, which JSON lacks."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def plot_learning(metrics: Sequence[dict[str, Any]], records: Sequence[Record], path: Path) -> None:
     """Return of the sampled training episodes over updates, and the fixed schedules' returns."""
     from matplotlib.figure import Figure
 
@@ -112,7 +126,7 @@ def plot_learning(
     axes.plot(updates[width - 1 :], smooth, color="C0", label=f"mean of {width} updates")
     for i, (name, episodes) in enumerate(by_policy(records).items()):
         if not name.startswith("reinforce"):
-            level = np.mean([r.episode_return for r in episodes.values()])
+            level = float(np.mean([r.episode_return for r in episodes.values()]))
             axes.axhline(level, linestyle="--", linewidth=1, color=f"C{i % 10}", label=name)
     axes.set(
         xlabel="policy update",

@@ -40,6 +40,4 @@ def guided_loss(
         labels: (N,) int64.
         teacher_logits, student_logits: (N, K_old) float32.
     """
-    return GuidedLoss(
-        F.cross_entropy(new_logits, labels), proxy_kl(teacher_logits, student_logits)
-    )
+    return GuidedLoss(F.cross_entropy(new_logits, labels), proxy_kl(teacher_logits, student_logits))

@@ -52,8 +52,8 @@ class WindowStats(NamedTuple):
 class Probe(NamedTuple):
     """What the weights look like now.
 
-    ``head_mean``, ``head_std``: of the head's last weight. ``drift`` (G,): norm of (weights - start)
-    over the norm of start. ``feature_kl`` (G,): KL between the features at the start and now.
+    ``head_mean``, ``head_std``: of the head's last weight. ``drift`` (G,): norm of
+    (weights - start) over the norm of start. ``feature_kl`` (G,): KL between the features at the start and now.
     """
 
     head_mean: float
@@ -79,7 +79,7 @@ class Optimizee:
         self.student = problem.student(seed).to(device)
         check_groups(self.student, problem.groups)
         by_group = [group.parameters(self.student) for group in problem.groups]
-        self.params = [p for group in by_group for p in group]
+        self.params: list[Tensor] = [p for group in by_group for p in group]
         self._membership = torch.zeros(len(self.params), len(by_group), device=device)
         row = 0
         for column, group in enumerate(by_group):
@@ -106,7 +106,7 @@ class Optimizee:
             norms.append(self._clip())
             losses.append(torch.stack(loss))
             self.optimizer.step()
-        moved = self._group_norms(torch._foreach_sub(self.params, before))
+        moved = self._group_norms(list(torch._foreach_sub(self.params, before)))
         ratio = moved / self._group_norms(before).clamp_min(1e-12)
         return self._stats(torch.stack(losses), torch.stack(norms), ratio)
 
@@ -150,7 +150,7 @@ class Optimizee:
     def probe(self) -> Probe:
         """Measure the weights and the features as they are now."""
         weight = self.student.head_weight.detach()
-        moved = self._group_norms(torch._foreach_sub(self.params, self._start))
+        moved = self._group_norms(list(torch._foreach_sub(self.params, self._start)))
         drift = moved / self._start_norm.clamp_min(1e-12)
         kl = feature_kl(self._reference, self._features())
         return Probe(

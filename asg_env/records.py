@@ -36,8 +36,12 @@ def versions() -> dict[str, str]:
 
     import asg_env
 
-    found = {"asg_env": asg_env.__version__, "torch": torch.__version__}
-    return {**found, "numpy": np.__version__, "python": platform.python_version()}
+    return {
+        "asg_env": asg_env.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class Record:
     terminated: bool
     truncated: bool
     error_type: str | None
+    device: str
+    threads: int
     versions: dict[str, str] = field(default_factory=versions)
 
     @property
@@ -102,6 +108,7 @@ def run_episode(
     return Record(
         *(policy.name, env_id, kwargs, seed, u.group_names, actions, rewards, scales, steps, final),
         *(bool(terminated), bool(truncated), info.get("error_type")),
+        *(u.device.type, u.threads),
     )
 
 
@@ -112,7 +119,9 @@ class _Replayed:
         self.name, self.env_kwargs = record.policy, dict(record.kwargs)
         self._actions = iter(np.asarray(a, dtype=dtype) for a in record.actions)
 
-    def begin(self, group_names: Sequence[str], observation_names: Sequence[str], seed: int) -> None:
+    def begin(
+        self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
+    ) -> None:
         """Nothing to prepare."""
 
     def act(self, observation: np.ndarray) -> np.ndarray:
@@ -126,7 +135,8 @@ def replay(record: Record) -> list[str]:
     Returns:
         The differences found, in words; empty if rewards and final evaluation match exactly.
     """
-    env = gym.make(record.env_id, **record.kwargs)
+    setup = {"device": record.device, "threads": record.threads}
+    env = gym.make(record.env_id, **{**record.kwargs, **setup})
     policy = _Replayed(record, env.action_space.dtype)
     try:
         again = run_episode(env, policy, record.env_id, record.kwargs, record.reset_seed)
@@ -135,7 +145,7 @@ def replay(record: Record) -> list[str]:
     finally:
         env.close()
     found = []
-    for name in ("rewards", "final", "error_type", "terminated", "truncated"):
+    for name in (f.name for f in dataclasses.fields(Record) if f.name != "versions"):
         was, now = getattr(record, name), getattr(again, name)
         if repr(was) != repr(now):  # repr, so that NaN equals NaN
             found.append(f"{name}: recorded {was}, now {now}")

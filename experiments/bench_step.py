@@ -75,7 +75,7 @@ class RandomImages(Task):
     name = "resnet18_64"
     sizes = {"train": 640, "inner_valid": 64, "outer_valid": 128, "test": 64}
 
-    def __init__(self, window: int = 10, batch_size: int = 32) -> None:  # noqa: D107
+    def __init__(self, window: int = 10, batch_size: int = 32) -> None:
         self.defaults = Defaults(
             *(1e-3, 0.1, 10_000 * window, window, batch_size), clip_norm=None, threads=1
         )
@@ -119,7 +119,7 @@ class BareLoop:
         seed: of the new head and of the batch order.
     """
 
-    def __init__(self, problem: Problem, settings: OptimizeeSettings, seed: int) -> None:  # noqa: D107
+    def __init__(self, problem: Problem, settings: OptimizeeSettings, seed: int) -> None:
         self.student: nn.Module = problem.student(seed)
         self.settings = settings
         self.images, self.labels = problem.splits["train"].images, problem.splits["train"].labels
@@ -153,7 +153,7 @@ class Race:
         seed: of the first episode.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], seed: int) -> None:  # noqa: D107
+    def __init__(self, env: gym.Env[Any, Any], seed: int) -> None:
         self.env, self.unwrapped, self.seed = env, env.unwrapped, seed
         self.over = True
 

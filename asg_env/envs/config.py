@@ -28,11 +28,11 @@ class FinetuneConfig:
     """
 
     variant: str | None = None
-    """The task's variant; ``"train"`` or ``"test"`` draws one at each reset. None: the task itself."""
+    """The task's variant; ``"train"``, ``"test"``: one drawn at each reset. None: the task itself."""
     observation: str = "layerwise"
     """A key of OBSERVATIONS: ``"paper"`` or ``"layerwise"``."""
     action: str = "discrete"
-    """``"discrete"``: MultiDiscrete([11]*G), k is LR k/10 x base. ``"continuous"``: Box(0, 1, (G,))."""
+    """``"discrete"``: MultiDiscrete([11]*G), k is k/10 x base. ``"continuous"``: Box(0, 1, (G,))."""
     reward: str = "proxy_valid"
     """A key of REWARDS."""
     guidance: float | None = None
@@ -46,7 +46,7 @@ class FinetuneConfig:
     window: str | int | None = None
     """Optimizer steps of one decision, or ``"paper"`` for its growing windows."""
     step_limit: int | None = None
-    """Truncate the episode after this many optimizer steps (the paper's "early stop"). None: never."""
+    """Truncate the episode after this many optimizer steps (paper: "early stop"). None: never."""
     optimizer: str = "sgd"
     """A key of OPTIMIZERS."""
     momentum: float = 0.9
@@ -60,7 +60,7 @@ class FinetuneConfig:
     device: str = "auto"
     """``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ..."""
     threads: int | None = None
-    """CPU threads of one env; 0 leaves PyTorch's own setting. None: the task's, and 1 in workers."""
+    """CPU threads of one env; 0: PyTorch's own setting. None: the task's, and 1 in workers."""
 
     def resolved(self, defaults: Defaults) -> FinetuneConfig:
         """The same with the task's values filled in, checked.

@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
@@ -110,9 +111,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
             self._record_start(measurement)
         return self._observation(measurement), self._info()
 
-    def step(
-        self, action: np.ndarray
-    ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Train one window at the chosen learning rates."""
         optimizee, episode = self._running()
         scales = self._scales(action)
@@ -147,6 +146,11 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
     def dataset_name(self) -> str:
         """What the images are."""
         return self.problem.dataset
+
+    @property
+    def threads(self) -> int:
+        """CPU threads that it runs with."""
+        return self._threads or torch.get_num_threads()
 
     @property
     def title(self) -> str:

@@ -62,7 +62,8 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     try:
         with safe_open(os.fspath(path), "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            names = list(file.keys())  # noqa: SIM118 - not iterable itself
+            tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(
             f"{os.fspath(path)!r} is not a whole safetensors file (truncated, or another format "

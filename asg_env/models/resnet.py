@@ -24,6 +24,7 @@ class BasicBlock(nn.Module):
         self.extra = width - in_width
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, in_width, H, W) -> (N, width, H / stride, W / stride)."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         return F.relu(out + self._shortcut(x))
@@ -68,6 +69,7 @@ class CifarResNet(nn.Module):
         return nn.Sequential(first, *(BasicBlock(width, width, 1) for _ in range(blocks - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> logits (N, num_classes)."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))

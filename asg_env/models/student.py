@@ -18,7 +18,7 @@ class Outputs(NamedTuple):
 
 
 class Student(nn.Module):
-    """What is fine-tuned (paper, section 3): ``fc_new(backbone(x))`` beside ``fc_old(backbone(x))``.
+    """What is fine-tuned: ``fc_new(backbone(x))`` beside ``fc_old(backbone(x))`` (paper, section 3).
 
     The old classifier is frozen, so that it keeps measuring what the backbone still knows. The
     module stays in eval mode: batch-norm statistics are frozen, their affine parameters train.
@@ -42,16 +42,18 @@ class Student(nn.Module):
         setattr(self.backbone, classifier, nn.Identity())
         self.fc_old = old.requires_grad_(False)
         with isolated_rng(seed):
-            self.fc_new = nn.Sequential(
-                nn.Linear(old.in_features, hidden), nn.ReLU(), nn.Linear(hidden, num_classes)
-            )
+            layers = nn.Linear(old.in_features, hidden), nn.ReLU(), nn.Linear(hidden, num_classes)
+            self.fc_new = nn.Sequential(*layers)
         self.eval()
 
     def forward(self, x: Tensor) -> Outputs:
+        """(N, C, H, W) float32 -> logits of both classifiers."""
         features = self.backbone(x)
         return Outputs(self.fc_new(features), self.fc_old(features))
 
     @property
     def head_weight(self) -> Tensor:
         """The head's last weight matrix (K, hidden), whose mean and std the policy observes."""
-        return self.fc_new[-1].weight
+        last = self.fc_new[-1]
+        assert isinstance(last, nn.Linear)
+        return last.weight

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,7 +94,9 @@ def handwriting_of(digits: tuple[int, ...]) -> TensorSplit:
     """Every handwritten image of ``digits``; label k is ``digits[k]``."""
     data = load_handwriting()
     chosen = torch.isin(data.labels, torch.tensor(digits))
-    return TensorSplit(data.images[chosen], torch.bucketize(data.labels[chosen], torch.tensor(digits)))
+    return TensorSplit(
+        data.images[chosen], torch.bucketize(data.labels[chosen], torch.tensor(digits))
+    )
 
 
 def teacher_splits(variant: DigitsVariant) -> tuple[TensorSplit, TensorSplit]:
@@ -113,7 +115,10 @@ def teacher_network() -> CifarResNet:
 def _source_splits(variant: DigitsVariant) -> dict[str, TensorSplit]:
     rendered = render_digits(variant.fonts, variant.new, sum(SIZES.values()), variant.seed)
     labels = torch.bucketize(rendered.labels, torch.tensor(variant.new))
-    images, targets = rendered.images.split(list(SIZES.values())), labels.split(list(SIZES.values()))
+    images, targets = (
+        rendered.images.split(list(SIZES.values())),
+        labels.split(list(SIZES.values())),
+    )
     return {name: TensorSplit(i, t) for name, i, t in zip(SIZES, images, targets, strict=True)}
 
 
@@ -127,10 +132,12 @@ class DigitsTask(Task):
     )
 
     def variants(self, split: str) -> Sequence[str]:
+        """Eight for meta-training, six for meta-testing."""
         return [name for name in VARIANTS if name is not None and name.startswith(f"{split}:")]
 
-    @lru_cache(maxsize=None)  # noqa: B019 - one DigitsTask lives as long as the process
+    @cache  # noqa: B019 - one DigitsTask lives as long as the process
     def load(self, variant: str | None) -> Problem:
+        """Render the source, load the teacher and the handwriting of one variant."""
         self.check_variant(variant)
         chosen = VARIANTS[variant]
         network = teacher_network()

@@ -7,7 +7,7 @@ digits go through the same steps.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,7 +48,7 @@ class RenderedDigits(NamedTuple):
     labels: Tensor
 
 
-@lru_cache(maxsize=None)
+@cache
 def glyph(font: str, digit: int) -> Tensor:
     """The digit drawn with one font, (CANVAS, CANVAS) float32 in [0, 1], centred, margin 1/8."""
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
