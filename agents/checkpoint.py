@@ -60,7 +60,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         return None
     try:
         with safe_open(str(path), "pt") as file:
-            names = list(file.keys())  # noqa: SIM118 - not iterable itself
+            names = list(file.keys())
             update = int((file.metadata() or {})["update"])
             return Checkpoint({name: file.get_tensor(name) for name in names}, update)
     except (SafetensorError, KeyError) as error:

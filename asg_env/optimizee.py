@@ -53,7 +53,8 @@ class Probe(NamedTuple):
     """What the weights look like now.
 
     ``head_mean``, ``head_std``: of the head's last weight. ``drift`` (G,): norm of
-    (weights - start) over the norm of start. ``feature_kl`` (G,): KL between the features at the start and now.
+    (weights - start) over the norm of start. ``feature_kl`` (G,): KL between the features at the
+    start and now.
     """
 
     head_mean: float

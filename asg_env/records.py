@@ -48,9 +48,10 @@ def versions() -> dict[str, str]:
 class Record:
     """One episode.
 
-    ``reset_seed`` seeded the reset, ``groups`` (G) are the layer groups, ``lr_scales`` (decisions, G)
-    the scales in force, ``steps`` (decisions + 1) the optimizer steps done at the start and after
-    each decision, ``final`` is ``evaluate("test")`` at the end.
+    ``reset_seed`` seeded the reset, ``groups`` (G) are the layer groups, ``lr_scales``
+    (decisions, G) the scales in force, ``steps`` (decisions + 1) the optimizer steps done at the
+    start and after each decision, ``final`` is ``evaluate("test")`` at the end. ``device`` and
+    ``threads`` (CPU) are what it ran on.
     """
 
     policy: str

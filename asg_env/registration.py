@@ -1,4 +1,4 @@
-"""The environments' ids: one row each. Light, because Gymnasium imports it as a plugin."""
+"""The environments' ids: one row each."""
 
 from __future__ import annotations
 

@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 
 
+def epoch_length(count: int, batch_size: int) -> int:
+    """Batches in one epoch; the last one may be smaller."""
+    return math.ceil(count / batch_size)
+
+
 class BatchOrder:
     """Shuffled epochs over ``count`` images; the last batch of an epoch may be smaller.
 
@@ -29,7 +34,7 @@ class BatchOrder:
     @property
     def epoch_length(self) -> int:
         """Batches in one epoch."""
-        return math.ceil(self.count / self.batch_size)
+        return epoch_length(self.count, self.batch_size)
 
     def next(self) -> Tensor:
         """Indices of the next batch, (N,) int64, N <= batch_size."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from asg_env.envs.observations import OBSERVATIONS
@@ -28,11 +29,11 @@ class FinetuneConfig:
     """
 
     variant: str | None = None
-    """The task's variant; ``"train"``, ``"test"``: one drawn at each reset. None: the task itself."""
+    """The task's variant; "train", "test": one drawn at each reset. None: the task itself."""
     observation: str = "layerwise"
     """A key of OBSERVATIONS: ``"paper"`` or ``"layerwise"``."""
     action: str = "discrete"
-    """``"discrete"``: MultiDiscrete([11]*G), k is k/10 x base. ``"continuous"``: Box(0, 1, (G,))."""
+    """"discrete": MultiDiscrete([11]*G), k is k/10 x base. "continuous": Box(0, 1, (G,))."""
     reward: str = "proxy_valid"
     """A key of REWARDS."""
     guidance: float | None = None
@@ -146,7 +147,8 @@ def config_from(kwargs: dict[str, Any]) -> FinetuneConfig:
             near = difflib.get_close_matches(name, known, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise TypeError(f"unknown argument {name!r}{hint}; known: {', '.join(known)}")
-    return FinetuneConfig(**kwargs)
+    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}
+    return FinetuneConfig(**plain)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -159,8 +161,11 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"device={name!r}: expected 'auto', 'cpu', 'cuda' or 'cuda:N'") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={name!r}: this machine has no usable CUDA device; use 'cpu'")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device={name!r}: expected 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ValueError(f"device={name!r}: this machine has {count} CUDA devices; try 'cpu'")
     return device

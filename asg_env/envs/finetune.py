@@ -23,6 +23,7 @@ from asg_env.envs.rewards import REWARDS, Transition, capped, crash_reward, rewa
 from asg_env.envs.snapshot import Snapshot, read_snapshot, write_snapshot
 from asg_env.envs.windows import PAPER_MIN_WINDOW, fixed_windows, paper_windows
 from asg_env.optimizee import Optimizee, WindowStats
+from asg_env.sampling import epoch_length
 from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import Problem, Task
 
@@ -69,7 +70,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
             raise ValueError(f"render_mode={render_mode!r}: expected None or one of {modes}")
         self.task, self.render_mode = task, render_mode
         self.config: FinetuneConfig = config_from(arguments).resolved(task.defaults)
-        task.check_variant(self.config.variant)
+        choices = self._choices({})
         self.device = resolve_device(self.config.device)
         self._threads = self._thread_count()
         if REWARDS[self.config.reward].oracle:
@@ -78,7 +79,9 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
                 "oracle, not a result",
                 stacklevel=2,
             )
-        self.problem: Problem = task.load(self._variants()[0])
+        with cpu_threads(self._threads):
+            self.problem: Problem = task.load(choices[0])
+        self._windows()
         self.group_names = [group.name for group in self.problem.groups]
         groups = len(self.group_names)
         self._observer = Observer(self.config.observation, self.group_names)
@@ -102,11 +105,12 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
             seed: of the new head, the batch order and (for "train"/"test") the variant.
             options: ``{"variant": name}`` overrides the variant for this episode.
         """
+        choices = self._choices(options or {})
         super().reset(seed=seed)
-        variant = self._draw_variant(options or {})
+        drawn = int(self.np_random.integers(len(choices))) if len(choices) > 1 else 0
         episode_seed = int(self.np_random.integers(2**31))
         with cpu_threads(self._threads):
-            self._begin(variant, episode_seed)
+            self._begin(choices[drawn], episode_seed)
             measurement = self._first_measurement()
             self._record_start(measurement)
         return self._observation(measurement), self._info()
@@ -201,42 +205,37 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
                 an environment made with other arguments. The running episode is then untouched.
         """
         snapshot = read_snapshot(path)
-        self._check_fits(snapshot, os.fspath(path))
-        self._restore(snapshot)
+        try:
+            self._check_fits(snapshot, os.fspath(path))
+            self._restore(snapshot)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f"{os.fspath(path)!r} is no whole snapshot: {error}") from error
         assert self._episode is not None
         return np.asarray(self._episode.observation, dtype=np.float32), self._info()
 
     # -- reset, in parts --------------------------------------------------------------------------
 
-    def _variants(self) -> list[str | None]:
-        name = self.config.variant
-        return list(self.task.variants(name)) if name in ("train", "test") else [name]
-
-    def _draw_variant(self, options: dict[str, Any]) -> str | None:
+    def _choices(self, options: dict[str, Any]) -> list[str | None]:
+        """The variants that a reset draws from."""
         unknown = set(options) - {"variant"}
         if unknown:
             raise ValueError(f"unknown reset option {sorted(unknown)[0]!r}; known: variant")
-        if "variant" in options:
-            self.task.check_variant(options["variant"])
-            choices = [options["variant"]]
-            if choices[0] in ("train", "test"):
-                choices = list(self.task.variants(choices[0]))
-        else:
-            choices = self._variants()
-        return choices[int(self.np_random.integers(len(choices)))] if choices[1:] else choices[0]
+        name = options.get("variant", self.config.variant)
+        self.task.check_variant(name)
+        return list(self.task.variants(name)) if name in ("train", "test") else [name]
 
     def _begin(self, variant: str | None, seed: int) -> None:
         self.problem = self.task.load(variant)
-        self._optimizee = Optimizee(self.problem, self.config.optimizee, seed, self.device)
         self._episode = Episode(variant, seed, self._windows())
+        self._optimizee = Optimizee(self.problem, self.config.optimizee, seed, self.device)
 
     def _windows(self) -> list[int]:
-        assert self._optimizee is not None
-        window, budget = self.config.window, self.config.budget
-        assert budget is not None
+        """Lengths of the decisions, optimizer steps; ValueError if the budget leaves none."""
+        window, budget, batch = self.config.window, self.config.budget, self.config.batch_size
+        assert budget is not None and batch is not None
         if isinstance(window, int):
             return fixed_windows(window, budget)
-        epoch = self._optimizee.order.epoch_length
+        epoch = epoch_length(len(self.problem.splits["train"]), batch)
         windows = paper_windows(epoch, budget, PAPER_MIN_WINDOW)
         if len(windows) < 2:
             raise ValueError(
@@ -324,6 +323,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         reward = episode.rewards[self.config.reward]
         if episode.error:
             reward = crash_reward(self.config.reward, len(episode.windows), episode.returned)
+            episode.rewards[self.config.reward] = reward
         episode.returned += reward
         episode.history.append(self._row(reward))
         return float(reward)
@@ -416,11 +416,11 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
                 )
 
     def _restore(self, snapshot: Snapshot) -> None:
-        episode = Episode(**{**snapshot.state["episode"]})
-        problem = self.task.load(episode.variant)
+        episode = Episode(**snapshot.state["episode"])
         with cpu_threads(self._threads):
+            problem = self.task.load(episode.variant)
             optimizee = Optimizee(problem, self.config.optimizee, episode.seed, self.device)
-        optimizee.load_tensors(snapshot.tensors, snapshot.state["position"])
+            optimizee.load_tensors(snapshot.tensors, snapshot.state["position"])
         np_random, _ = seeding.np_random(0)
         np_random.bit_generator.state = snapshot.state["np_random"]
         self.problem, self._optimizee, self._episode = problem, optimizee, episode

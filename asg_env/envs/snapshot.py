@@ -62,7 +62,7 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     try:
         with safe_open(os.fspath(path), "pt") as file:
             metadata = file.metadata() or {}
-            names = list(file.keys())  # noqa: SIM118 - not iterable itself
+            names = list(file.keys())
             tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(

@@ -18,7 +18,7 @@ class Outputs(NamedTuple):
 
 
 class Student(nn.Module):
-    """What is fine-tuned: ``fc_new(backbone(x))`` beside ``fc_old(backbone(x))`` (paper, section 3).
+    """What is fine-tuned: ``fc_new(backbone(x))`` beside ``fc_old(backbone(x))`` (paper, 3).
 
     The old classifier is frozen, so that it keeps measuring what the backbone still knows. The
     module stays in eval mode: batch-norm statistics are frozen, their affine parameters train.

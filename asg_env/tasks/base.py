@@ -8,6 +8,7 @@ classes.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -101,7 +102,12 @@ class Problem:
             splits = {name: split.to(device) for name, split in self.splits.items()}
             retention = None if self.retention is None else self.retention.to(device)
             self._moved[device] = dataclasses.replace(
-                self, splits=splits, retention=retention, _teacher={}, _moved={}
+                self,
+                splits=splits,
+                retention=retention,
+                network=copy.deepcopy(self.network).to(device),
+                _teacher={},
+                _moved={},
             )
         return self._moved[device]
 

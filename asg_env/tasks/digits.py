@@ -22,6 +22,7 @@ from torch import Tensor
 from asg_env.models.groups import resnet_groups
 from asg_env.models.resnet import CifarResNet
 from asg_env.models.student import Student
+from asg_env.seeding import isolated_rng
 from asg_env.tasks.base import Defaults, Problem, Task, TensorSplit
 from asg_env.tasks.fonts import TEST_FONTS, TRAIN_FONTS, render_digits
 
@@ -128,7 +129,7 @@ class DigitsTask(Task):
     name = "digits"
     dataset_name = "fonts -> UCI handwritten digits"
     defaults = Defaults(
-        base_lr=0.1, guidance=0.3, budget=60, window=10, batch_size=32, clip_norm=5.0, threads=1
+        base_lr=0.2, guidance=0.3, budget=60, window=10, batch_size=32, clip_norm=5.0, threads=1
     )
 
     def variants(self, split: str) -> Sequence[str]:
@@ -140,7 +141,8 @@ class DigitsTask(Task):
         """Render the source, load the teacher and the handwriting of one variant."""
         self.check_variant(variant)
         chosen = VARIANTS[variant]
-        network = teacher_network()
+        with isolated_rng(0):
+            network = teacher_network()
         network.load_state_dict(load_file(chosen.weights))
         network.eval().requires_grad_(True)
         target = handwriting_of(chosen.new)
