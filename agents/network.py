@@ -132,10 +132,10 @@ def _ordinal_logits(out: Tensor, levels: int) -> Tensor:
     """Logits (..., levels) of a Gaussian over the scales 0..1; ``out`` (..., 2): mean, log width.
 
     At ``out`` = 0 the mean is .5 and the width .5, which is close to uniform. The mean stays inside
-    the levels and the width above half a level's distance, so that gradients never vanish for good.
+    the levels and the width above the distance of two, so that exploration never ends for good.
     """
     mean = torch.sigmoid(4 * out[..., :1])
-    narrowest = 0.5 / (levels - 1)
+    narrowest = 1 / (levels - 1)
     width = narrowest + 2 * (0.5 - narrowest) * torch.sigmoid(2 * out[..., 1:])
     scales = torch.linspace(0, 1, levels)
     return -0.5 * ((scales - mean) / width).square()
@@ -146,7 +146,7 @@ class LearnedPolicy:
 
     Args:
         network: the network.
-        greedy: take the most probable level of each group; False samples (as the paper does).
+        greedy: do not explore, see :func:`greedy_levels`; False samples (as the paper does).
         name: shown in tables.
     """
 
@@ -183,8 +183,21 @@ class LearnedPolicy:
             logits, state = self.network(torch.from_numpy(observation)[None, None], self._state)
         if self.network.args.carry_state:
             self._state = state
-        choice = logits[0, 0].argmax(-1) if self.greedy else sample(logits, self._generator)[0, 0]
-        return choice.numpy()
+        if not self.greedy:
+            return sample(logits, self._generator)[0, 0].numpy()
+        return greedy_levels(logits[0, 0], self.network.args.scale).numpy()
+
+
+def greedy_levels(logits: Tensor, scale: str) -> Tensor:
+    """The level that a policy plays when it does not explore, for (..., levels) logits.
+
+    The most probable one; of an ordinal policy the expected one, rounded, because a Gaussian that
+    is cut off at a border has its peak there and its mass inside.
+    """
+    if scale == "categorical":
+        return logits.argmax(-1)
+    levels = torch.arange(logits.shape[-1], dtype=logits.dtype)
+    return (logits.softmax(-1) * levels).sum(-1).round().long()
 
 
 def sample(logits: Tensor, generator: torch.Generator) -> Tensor:

@@ -74,14 +74,17 @@ class Args:
     """Where the copies run: a process each, or all in this one."""
     lr: float = 3e-3
     """Learning rate of the policy."""
+    anneal: bool = True
+    """Let the policy's learning rate fall to 0 linearly."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Optimizer of the policy; sgd has momentum .9 (paper)."""
     gamma: float = 1.0
     """Discount of later rewards (paper: 0)."""
-    baseline: Literal["copies", "none"] = "copies"
-    """What is subtracted from the returns: at each decision the other copies' mean, or nothing."""
+    baseline: Literal["state", "copies", "none"] = "state"
+    """What is subtracted from each decision's return. "copies": the other copies' mean. "state":
+    what a line through the other copies' (return so far, return to come) says. Or nothing."""
     normalise: bool = True
-    """Divide the advantages by their standard deviation."""
+    """Divide each decision's advantages by their standard deviation over the copies."""
     per_step_credit: bool = True
     """Weigh each decision by its own return; False: the official quirk, where a broadcast weighs
     all of them by the mean return."""
@@ -120,6 +123,7 @@ PRESETS = {
         lr=7e-4,
         optimizer="sgd",
         gamma=0.0,
+        anneal=False,
         baseline="none",
         normalise=False,
         per_step_credit=False,
@@ -158,14 +162,40 @@ def discounted(rewards: Tensor, gamma: float) -> Tensor:
 def advantages(rollout: Rollout, args: Args) -> Tensor:
     """Returns less the baseline, (T, N); 0 where a copy's episode was over."""
     alive = rollout.alive
-    values = discounted(rollout.rewards * alive, args.gamma)
-    if args.baseline == "copies":
-        others = (alive.sum(1, keepdim=True) - alive).clamp_min(1)
-        total = (values * alive).sum(1, keepdim=True)
-        values = values - (total - values * alive) / others
+    rewards = rollout.rewards * alive
+    values = discounted(rewards, args.gamma)
+    if args.baseline != "none":
+        past = rewards.cumsum(0) - rewards
+        slope = args.baseline == "state"
+        values = torch.stack(
+            [left_out(*row, slope) for row in zip(values, past, alive, strict=True)]
+        )
     if args.normalise:
-        values = values / values[alive.bool()].std(correction=0).clamp_min(1e-8)
+        count = alive.sum(1, keepdim=True).clamp_min(1)
+        spread = ((values * alive).square().sum(1, keepdim=True) / count).sqrt()
+        values = values / spread.clamp_min(1e-6)
     return values * alive
+
+
+def left_out(values: Tensor, past: Tensor, alive: Tensor, slope: bool) -> Tensor:
+    """Each copy's value less what the *other* living copies predict for it, (N,).
+
+    The prediction is their mean, or with ``slope`` a straight line in ``past``: fitted with the
+    copy and divided by 1 - leverage, which gives the residual of the fit without it. A copy that is
+    alone keeps its value.
+    """
+    count = alive.sum()
+    if count < 2:
+        return values
+    centre = (past * alive).sum() / count
+    offset = (past - centre) * alive
+    leverage = alive / count
+    residual = values - (values * alive).sum() / count
+    variance = offset.square().sum()
+    if slope and count > 3 and variance > 1e-8:
+        residual = residual - offset * ((offset * values).sum() / variance)
+        leverage = leverage + offset.square() / variance
+    return residual / (1 - leverage).clamp_min(0.2)
 
 
 def reinforce_loss(
@@ -264,6 +294,10 @@ class Trainer:
         """One policy update; returns the loss and the policy's mean entropy, nats."""
         bonus = self.args.entropy * (1 - self.update / self.args.updates)
         loss = reinforce_loss(self.network, rollout, state, self.args, bonus)
+        if self.args.anneal:
+            left = 1 - self.update / self.args.updates
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.args.lr * left
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.args.clip)
