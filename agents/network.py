@@ -19,6 +19,7 @@ from asg_env.envs.snapshot import write_atomic
 from asg_env.seeding import isolated_rng
 
 GLOBAL_SIGNALS = 5  # CE, KL, progress, mean and std of the head's last weight
+PLACE = 2.0  # scale of the two numbers that tell a shared head which group it decides for
 State = tuple[Tensor, Tensor]
 
 
@@ -122,10 +123,15 @@ def _head(width: int, args: PolicyArgs) -> nn.Sequential:
 
 
 def _place(groups: int) -> Tensor:
-    """Relative depth in [-1, 1] and whether it is the head (-1, 1), for each group: (G, 2)."""
+    """Where each group is, (G, 2): relative depth, and the head against the others.
+
+    Both have mean 0 over the groups, so that they tell groups apart and move none of them alike;
+    PLACE makes them count as much as the bias does.
+    """
     depth = torch.linspace(-1, 1, groups)
-    head = torch.where(torch.arange(groups) == groups - 1, 1.0, -1.0)
-    return torch.stack([depth, head], -1)
+    head = torch.full((groups,), -1 / max(groups - 1, 1))
+    head[-1] = 1.0
+    return PLACE * torch.stack([depth, head], -1)
 
 
 def _ordinal_logits(out: Tensor, levels: int) -> Tensor:

@@ -66,13 +66,13 @@ class Args:
     """Folder for everything it writes."""
     seed: int = 0
     """Seed of the policy, its samples and the training episodes."""
-    updates: int = 200
+    updates: int = 320
     """Meta-training episodes of each environment copy."""
     num_envs: int = 8
     """Environment copies. All of an update's start from the same seed (common random numbers)."""
     workers: Literal["processes", "none"] = "processes"
     """Where the copies run: a process each, or all in this one."""
-    lr: float = 3e-3
+    lr: float = 4e-3
     """Learning rate of the policy."""
     anneal: bool = True
     """Let the policy's learning rate fall to 0 linearly."""
@@ -83,14 +83,14 @@ class Args:
     baseline: Literal["state", "copies", "none"] = "state"
     """What is subtracted from each decision's return. "copies": the other copies' mean. "state":
     what a line through the other copies' (return so far, return to come) says. Or nothing."""
-    normalise: bool = True
+    normalise: bool = False
     """Divide each decision's advantages by their standard deviation over the copies."""
     per_step_credit: bool = True
     """Weigh each decision by its own return; False: the official quirk, where a broadcast weighs
     all of them by the mean return."""
     carry_state: bool = True
     """Carry the LSTM state between decisions; False: the official quirk (never when acting)."""
-    entropy: float = 0.003
+    entropy: float = 0.0
     """Weight of the entropy bonus at the start, nats; it falls to 0 linearly."""
     clip: float = 1.0
     """Clip the norm of the policy's gradient; inf: never."""
@@ -98,9 +98,9 @@ class Args:
     """Truncate training episodes after this many optimizer steps; 0: never (paper: 2 epochs)."""
     rollout: int = 0
     """Decisions between policy updates; 0: whole episodes (paper: 5)."""
-    heads: Literal["separate", "shared"] = "separate"
+    heads: Literal["separate", "shared"] = "shared"
     """A policy head for each layer group (paper), or one shared by all."""
-    scale: Literal["categorical", "ordinal"] = "categorical"
+    scale: Literal["categorical", "ordinal"] = "ordinal"
     """How a head spreads over the levels: freely (paper), or as a Gaussian."""
     head_hidden: int = 0
     """Width of the hidden layer of each head; 0: linear (paper)."""
@@ -108,7 +108,7 @@ class Args:
     """The heads also see the global signals themselves (paper: only the LSTMs' outputs)."""
     observation: Literal["layerwise", "paper"] = "layerwise"
     """Observation set."""
-    eval_seeds: int = 24
+    eval_seeds: int = 48
     """Comparison episodes of each policy, spread over the test variants."""
 
 
@@ -131,6 +131,8 @@ PRESETS = {
         entropy=0.0,
         clip=float("inf"),
         rollout=5,
+        heads="separate",
+        scale="categorical",
         skip=False,
         observation="paper",
     ),

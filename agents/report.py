@@ -131,7 +131,7 @@ def plot_learning(metrics: Sequence[dict[str, Any]], records: Sequence[Record], 
     axes.set(
         xlabel="policy update",
         ylabel="return",
-        title="Meta-training (train variants); dashed: schedules on the test variants",
+        title="Meta-training on the train variants\n(dashed: the schedules, on the test variants)",
     )
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path)
@@ -147,23 +147,17 @@ def plot_lr(episodes: dict[int, Record], path: Path) -> None:
     table = np.array([r.lr_scales for r in whole])  # (episodes, decisions, groups)
     names = whole[0].groups
     edges = np.array(whole[0].steps)
-    figure = Figure((8, 4.5), 120, layout="constrained")
-    axes = figure.add_subplot()
-    for g, name in enumerate(names):
+    columns = 3
+    figure = Figure((9, 1.2 + 2 * -(-len(names) // columns)), 120, layout="constrained")
+    grid = figure.subplots(-(-len(names) // columns), columns, sharex=True, sharey=True)
+    for g, axes in enumerate(np.atleast_2d(grid).flat):
+        if g >= len(names):
+            axes.set_axis_off()
+            continue
         mean, spread = table[..., g].mean(0), table[..., g].std(0)
-        color = f"C{g}"
-        axes.stairs(mean, edges, color=color, label=name, linewidth=2, baseline=None)
-        axes.fill_between(
-            *(edges, np.append(mean - spread, 0), np.append(mean + spread, 0)),
-            step="post",
-            color=color,
-            alpha=0.12,
-        )
-    axes.set(
-        xlabel="optimizer step",
-        ylabel="LR / base LR",
-        ylim=(-0.02, 1.02),
-        title=f"Learning rates of {whole[0].policy}: mean and std over {len(whole)} episodes",
-    )
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.stairs(mean, edges, linewidth=2, baseline=None)
+        axes.stairs(mean + spread, edges, baseline=mean - spread, fill=True, alpha=0.25)
+        axes.set(title=names[g], ylim=(-0.02, 1.02), xlabel="optimizer step", ylabel="LR / base LR")
+        axes.label_outer()
+    figure.suptitle(f"{whole[0].policy}: mean and std over {len(whole)} episodes")
     figure.savefig(path)
