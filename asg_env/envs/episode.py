@@ -10,7 +10,8 @@ from typing import Any
 class Episode:
     """Where an episode stands.
 
-    ``windows``: lengths of all its decisions, optimizer steps. ``steps``: optimizer steps done.
+    ``windows``: lengths of all its decisions, optimizer steps. ``steps``: optimizer steps done,
+    the paper's first window, which runs before any decision, included.
     ``history``: one row for each decision, for people. ``over``: no further step is allowed.
     """
 
@@ -32,7 +33,12 @@ class Episode:
     observation: list[float] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def advance(self) -> None:
+        """Note that the window of the current decision has been trained."""
+        self.steps += self.windows[self.decision]
+        self.decision += 1
+
     @property
-    def last_decision(self) -> bool:
-        """Whether the decision about to be taken is the last of the budget."""
-        return self.decision == len(self.windows) - 1
+    def budget_spent(self) -> bool:
+        """Whether no decision is left."""
+        return self.decision == len(self.windows)

@@ -121,11 +121,11 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         scales = self._scales(action)
         with cpu_threads(self._threads):
             window = optimizee.train_window(scales, episode.windows[episode.decision])
+            episode.advance()
             measurement = self._measure(window, scales)
             reward = self._reward(window)
-        terminated = episode.error is not None or episode.decision == len(episode.windows)
-        limit = self.config.step_limit
-        truncated = not terminated and limit is not None and episode.steps >= limit
+        terminated = episode.error is not None or episode.budget_spent
+        truncated = not terminated and self._limit_reached()
         episode.over = terminated or truncated
         return self._observation(measurement), reward, terminated, truncated, self._info()
 
@@ -226,15 +226,20 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
 
     def _begin(self, variant: str | None, seed: int) -> None:
         self.problem = self.task.load(variant)
-        self._episode = Episode(variant, seed, self._windows())
+        before, windows = self._windows()
+        self._episode = Episode(variant, seed, windows, steps=before)
         self._optimizee = Optimizee(self.problem, self.config.optimizee, seed, self.device)
 
-    def _windows(self) -> list[int]:
-        """Lengths of the decisions, optimizer steps; ValueError if the budget leaves none."""
+    def _windows(self) -> tuple[int, list[int]]:
+        """Optimizer steps before the first decision, and those of each decision.
+
+        Raises:
+            ValueError: the budget leaves no decision.
+        """
         window, budget, batch = self.config.window, self.config.budget, self.config.batch_size
         assert budget is not None and batch is not None
         if isinstance(window, int):
-            return fixed_windows(window, budget)
+            return 0, fixed_windows(window, budget)
         epoch = epoch_length(len(self.problem.splits["train"]), batch)
         windows = paper_windows(epoch, budget, PAPER_MIN_WINDOW)
         if len(windows) < 2:
@@ -242,16 +247,15 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
                 f"budget={budget} leaves no decision: with window='paper' the first "
                 f"{PAPER_MIN_WINDOW} steps run at the initial learning rates; raise budget"
             )
-        return windows[1:]
+        return windows[0], windows[1:]
 
     def _first_measurement(self) -> Measurement:
         """The paper's first window runs before any decision; a fixed one is only measured."""
         optimizee, episode = self._optimizee, self._episode
         assert optimizee is not None and episode is not None
         scales = np.ones(len(self.group_names))
-        if self.config.window == "paper":
-            episode.steps = PAPER_MIN_WINDOW
-            window = optimizee.train_window(scales, PAPER_MIN_WINDOW)
+        if episode.steps:
+            window = optimizee.train_window(scales, episode.steps)
         else:
             window = optimizee.measure_window()
         return self._measure(window, scales)
@@ -297,9 +301,6 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
     def _measure(self, window: WindowStats, scales: np.ndarray) -> Measurement:
         optimizee, episode = self._optimizee, self._episode
         assert optimizee is not None and episode is not None and self.config.budget is not None
-        if episode.history:  # not the measurement of reset
-            episode.steps += episode.windows[episode.decision]
-            episode.decision += 1
         episode.scales = scales.tolist()
         return Measurement(window, optimizee.probe(), episode.steps / self.config.budget, scales)
 
@@ -314,7 +315,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         episode.phi = capped(episode.losses["phi"])
         episode.train_loss = self._train_loss(window)
         episode.accuracy = self._target_accuracy()
-        last = episode.decision == len(episode.windows) or self._limit_reached()
+        last = episode.budget_spent or self._limit_reached()
         transition = Transition(
             *(episode.phi_start, before[0], episode.phi, before[1], episode.train_loss, last),
             *(before[2], episode.accuracy),
