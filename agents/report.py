@@ -80,8 +80,8 @@ def comparison_markdown(rows: Sequence[dict[str, Any]], reference: str) -> str:
     return "\n".join(lines)
 
 
-def _cell(mean: float, ci: Sequence[float], key: str = "return") -> str:
-    if np.isnan(mean):
+def _cell(mean: float | None, ci: Sequence[float], key: str = "return") -> str:
+    if mean is None or np.isnan(mean):
         return "-"
     scale, digits = (1, 3) if key == "return" else (100, 1)
     low, high = (x * scale for x in ci)

@@ -523,7 +523,7 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
     open_run(tmp_path, dataclasses.asdict(args))  # the same again is no other
     other = dataclasses.replace(args, lr=0.5)
     with pytest.raises(
-        SystemExit, match=r"holds a run with lr=0.003, not 0.5: choose another"
+        SystemExit, match=rf"holds a run with lr={args.lr}, not 0.5: choose another"
     ) as e:
         reinforce.main(other)
     assert str(tmp_path) in str(e.value)

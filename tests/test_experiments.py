@@ -78,7 +78,7 @@ def test_a_fresh_record_matches(records, tmp_path, capsys):
         {"actions": [[1.0] * 6]},
         {"actions": [[1.0] * 6] * 3},
         {"actions": [[1.0] * 5] * 2},
-        {"kwargs": {**KWARGS, "base_lr": 0.1}},
+        {"kwargs": {**KWARGS, "base_lr": 0.05}},
         {"kwargs": {**KWARGS, "base_learning_rate": 0.1}},
         {"env_id": "ASG-Nowhere-v0"},
     ],
