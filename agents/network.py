@@ -19,7 +19,7 @@ from asg_env.envs.snapshot import write_atomic
 from asg_env.seeding import isolated_rng
 
 GLOBAL_SIGNALS = 5  # CE, KL, progress, mean and std of the head's last weight
-PLACE = 3.0  # scale of the two numbers that tell a shared head which group it decides for
+PLACE = 2.0  # scale of the two numbers that tell a shared head which group it decides for
 State = tuple[Tensor, Tensor]
 
 

@@ -66,7 +66,7 @@ class Args:
     """Folder for everything it writes."""
     seed: int = 0
     """Seed of the policy, its samples and the training episodes."""
-    updates: int = 440
+    updates: int = 320
     """Meta-training episodes of each environment copy."""
     num_envs: int = 8
     """Environment copies. All of an update's start from the same seed (common random numbers)."""
