@@ -1,6 +1,6 @@
 """REINFORCE for layer-wise learning rates: meta-train on the train variants, compare on the test's.
 
-    python agents/reinforce.py                     # the main job, about ten minutes on two cores
+    python agents/reinforce.py                     # the main job, about eight minutes on two cores
     python agents/reinforce.py --preset paper      # the paper's settings, official quirks included
 
 Run it again with the same --out to resume. It writes the policy (safetensors + JSON), metrics
@@ -66,7 +66,7 @@ class Args:
     """Folder for everything it writes."""
     seed: int = 0
     """Seed of the policy, its samples and the training episodes."""
-    updates: int = 320
+    updates: int = 260
     """Meta-training episodes of each environment copy."""
     num_envs: int = 8
     """Environment copies. All of an update's start from the same seed (common random numbers)."""

@@ -21,7 +21,7 @@ from torch import Tensor
 TRAIN_FONTS = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
     *("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique"),
-    *("DejaVuSansMono-BoldOblique", "cmr10", "cmb10", "cmti10"),
+    *("DejaVuSansMono-BoldOblique", "cmr10", "cmb10", "cmmi10"),
 )
 """Font families that the train variants draw from."""
 TEST_FONTS = (
