@@ -61,7 +61,7 @@ class Args:
     variant: str = "train"
     """Variant to meta-train on; "train" draws one for each update."""
     test_variant: str = "test"
-    """Variant to compare on; "test" takes all of them in turn."""
+    """Variant to compare on; "test" draws one for each seed."""
     out: Path = Path("runs/reinforce")
     """Folder for everything it writes."""
     seed: int = 0
