@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,16 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asg_env.compute import Compute
+from asg_env.data.splits import Batch, Split
 from asg_env.features import feature_kl, group_features
 from asg_env.guidance import GuidedLoss, guided_loss
 from asg_env.metrics import class_accuracy
 from asg_env.models.groups import check_groups
+from asg_env.models.student import Outputs
 from asg_env.optim import make_optimizer
 from asg_env.sampling import BatchOrder
-from asg_env.tasks.base import Problem, TensorSplit
+from asg_env.tasks.base import Problem
 
 PROBE_SIZE = 32  # images of inner_valid on which the features are compared
-CHUNK = 256  # images in one forward pass without gradient
+TEACHERS = ("auto", "cached", "online")
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class OptimizeeSettings:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     clip_norm: float = float("inf")
+    teacher: str = "cached"
 
 
 class WindowStats(NamedTuple):
@@ -63,6 +68,15 @@ class Probe(NamedTuple):
     feature_kl: np.ndarray
 
 
+class Seen(NamedTuple):
+    """The student's view of N images: logits, what accuracy is judged by, labels and indices."""
+
+    outputs: Outputs
+    scores: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
 class Optimizee:
     """One fine-tuning run.
 
@@ -70,18 +84,19 @@ class Optimizee:
         problem: what is fine-tuned.
         settings: how.
         seed: of the new head and of the batch order.
-        device: where it runs.
+        compute: how the networks are computed.
     """
 
     def __init__(
-        self, problem: Problem, settings: OptimizeeSettings, seed: int, device: torch.device
+        self, problem: Problem, settings: OptimizeeSettings, seed: int, compute: Compute
     ) -> None:
-        self.problem, self.settings, self.seed = problem.on(device), settings, seed
-        self.student = problem.student(seed).to(device)
+        self.problem, self.settings, self.seed = problem.on(compute), settings, seed
+        self.student = problem.student(seed)
+        compute.place(self.student)
         check_groups(self.student, problem.groups)
         by_group = [group.parameters(self.student) for group in problem.groups]
         self.params: list[Tensor] = [p for group in by_group for p in group]
-        self._membership = torch.zeros(len(self.params), len(by_group), device=device)
+        self._membership = torch.zeros(len(self.params), len(by_group), device=compute.device)
         row = 0
         for column, group in enumerate(by_group):
             self._membership[row : row + len(group), column] = 1
@@ -90,6 +105,7 @@ class Optimizee:
             settings.optimizer, by_group, settings.base_lr, settings.momentum, settings.weight_decay
         )
         self.order = BatchOrder(len(problem.splits["train"]), settings.batch_size, seed)
+        self._upcoming: Iterator[Batch] | None = None
         self._start = [p.detach().clone() for p in self.params]
         self._start_norm = self._group_norms(self._start)
         self._reference = self._features()
@@ -103,7 +119,7 @@ class Optimizee:
         before = [p.detach().clone() for p in self.params]
         losses, norms = [], []
         for _ in range(steps):
-            loss = self._backward(self.order.next())
+            loss = self._backward(self._next_batch())
             norms.append(self._clip())
             losses.append(torch.stack(loss))
             self.optimizer.step()
@@ -113,21 +129,38 @@ class Optimizee:
 
     def measure_window(self) -> WindowStats:
         """The statistics of the next batch, without training on it and without drawing it."""
-        position = self.order.position
-        loss = self._backward(self.order.next())
-        self.order.position = position
+        batch = self.problem.splits["train"].batch(self.order.at(self.order.position))
+        loss = self._backward(batch)
         norms = self._clip()
         return self._stats(torch.stack(loss)[None], norms[None], torch.zeros_like(norms))
 
-    def _backward(self, indices: Tensor) -> GuidedLoss:
-        loss = self._loss("train", indices)
+    def _next_batch(self) -> Batch:
+        if self._upcoming is None:
+            self._upcoming = self.problem.splits["train"].batches(self.order.upcoming())
+        batch = next(self._upcoming)
+        self.order.position += 1
+        return batch
+
+    def _backward(self, batch: Batch) -> GuidedLoss:
+        if self.settings.teacher == "online":
+            teacher = self.problem.teach(batch.images)
+        else:
+            teacher = self.problem.teacher_logits("train")[batch.indices]
+        outputs = self._forward(batch.images)
+        loss = guided_loss(outputs.new, batch.labels, teacher, outputs.old)
         self.optimizer.zero_grad()
         loss.total(self.settings.guidance).backward()
         return GuidedLoss(loss.ce.detach(), loss.kl.detach())
 
+    def _forward(self, images: Tensor) -> Outputs:
+        compute = self.problem.compute
+        with compute.autocast():
+            outputs = self.student(compute.images(images))
+        return Outputs(outputs.new.float(), outputs.old.float())
+
     def _clip(self) -> Tensor:
         """Clip the gradients to ``clip_norm``; return each group's norm before, (G,)."""
-        gradients = [p.grad for p in self.params if p.grad is not None]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
         norms = self._group_norms(gradients)
         if self.settings.clip_norm != float("inf"):
             total = torch.linalg.vector_norm(norms)
@@ -164,7 +197,9 @@ class Optimizee:
     def losses(self, split: str) -> GuidedLoss:
         """Mean CE and KL over a whole split."""
         with torch.inference_mode():
-            return self._loss(split, slice(None))
+            seen = self._pass(self.problem.splits[split])
+            teacher = self.problem.teacher_logits(split)[seen.indices]
+            return guided_loss(seen.outputs.new, seen.labels, teacher, seen.outputs.old)
 
     def evaluate(self, split: str) -> dict[str, float]:
         """``accuracy`` (mean per-class recall) and ``ce`` on a split, and ``retention``.
@@ -172,37 +207,46 @@ class Optimizee:
         Retention is the old frozen classifier's accuracy on the problem's retention images; it is
         left out where the problem has none. All accuracies are in [0, 1].
         """
-        data = self.problem.splits[split]
-        logits = self._logits(data, old=False)
-        result = {
-            "accuracy": class_accuracy(
-                logits.argmax(1), data.labels, len(self.problem.classes), "macro"
-            ),
-            "ce": float(torch.nn.functional.cross_entropy(logits, data.labels)),
-        }
-        if self.problem.retention is not None:
-            old = self._logits(self.problem.retention, old=True)
-            labels = self.problem.retention.labels
-            result["retention"] = class_accuracy(old.argmax(1), labels, old.shape[1], "micro")
+        with torch.inference_mode():
+            seen = self._pass(self.problem.splits[split], self.problem.flip_average)
+            classes = len(self.problem.classes)
+            result = {
+                "accuracy": class_accuracy(seen.scores.argmax(1), seen.labels, classes, "macro"),
+                "ce": float(torch.nn.functional.cross_entropy(seen.outputs.new, seen.labels)),
+            }
+            if self.problem.retention is not None:
+                seen = self._pass(self.problem.retention)
+                old = seen.outputs.old
+                result["retention"] = class_accuracy(
+                    old.argmax(1), seen.labels, old.shape[1], "micro"
+                )
         return result
 
-    def _loss(self, split: str, indices: Tensor | slice) -> GuidedLoss:
-        batch = self.problem.splits[split].batch(indices)
-        teacher = self.problem.teacher_logits(split)[indices]
-        outputs = self.student(batch.images)
-        return guided_loss(outputs.new, batch.labels, teacher, outputs.old)
-
-    def _logits(self, data: TensorSplit, old: bool) -> Tensor:
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(data), CHUNK):
-                outputs = self.student(data.batch(slice(start, start + CHUNK)).images)
-                parts.append(outputs.old if old else outputs.new)
-        return torch.cat(parts)
+    def _pass(self, data: Split, flip_average: bool = False) -> Seen:
+        """The student on a whole split; call it in inference mode."""
+        new, old, scores, labels, indices = [], [], [], [], []
+        for batch in data.chunks():
+            outputs = self._forward(batch.images)
+            new.append(outputs.new)
+            old.append(outputs.old)
+            if flip_average:
+                mirrored = self._forward(batch.images.flip(-1)).new
+                scores.append((outputs.new.sigmoid() + mirrored.sigmoid()) / 2)
+            labels.append(batch.labels)
+            indices.append(batch.indices)
+        logits = torch.cat(new)
+        return Seen(
+            Outputs(logits, torch.cat(old)),
+            torch.cat(scores) if scores else logits,
+            torch.cat(labels),
+            torch.cat(indices),
+        )
 
     def _features(self) -> list[Tensor]:
-        images = self.problem.splits["inner_valid"].batch(slice(0, PROBE_SIZE)).images
-        return group_features(self.student, self.problem.groups, images)
+        compute = self.problem.compute
+        images = next(self.problem.splits["inner_valid"].chunks(PROBE_SIZE)).images
+        with compute.autocast():
+            return group_features(self.student, self.problem.groups, compute.images(images))
 
     # -- state ------------------------------------------------------------------------------------
 
@@ -226,5 +270,6 @@ class Optimizee:
         for index, parameter in enumerate(self.params):
             if (momentum := tensors.get(f"momentum.{index}")) is not None:
                 state: dict[str, Any] = self.optimizer.state[parameter]
-                state["momentum_buffer"] = momentum.to(parameter.device, copy=True)
+                state["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
         self.order.position = position
+        self._upcoming = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -36,11 +38,14 @@ class BatchOrder:
         """Batches in one epoch."""
         return epoch_length(self.count, self.batch_size)
 
-    def next(self) -> Tensor:
-        """Indices of the next batch, (N,) int64, N <= batch_size."""
-        epoch, index = divmod(self.position, self.epoch_length)
+    def at(self, position: int) -> Tensor:
+        """Indices of the batch at a position, (N,) int64, N <= batch_size."""
+        epoch, index = divmod(position, self.epoch_length)
         if self._shuffled is None or self._shuffled[0] != epoch:
             order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
             self._shuffled = epoch, torch.from_numpy(order)
-        self.position += 1
         return self._shuffled[1][index * self.batch_size : (index + 1) * self.batch_size]
+
+    def upcoming(self) -> Iterator[Tensor]:
+        """The batches from this position on, without end; the position stays."""
+        return map(self.at, itertools.count(self.position))

@@ -32,6 +32,7 @@ from torch import nn
 from tqdm import tqdm
 
 import asg_env  # noqa: F401 - registers the ids
+from asg_env.data.splits import TensorSplit
 from asg_env.envs.finetune import FinetuneEnv
 from asg_env.envs.snapshot import write_atomic
 from asg_env.models.groups import resnet_groups
@@ -39,7 +40,7 @@ from asg_env.models.student import Student
 from asg_env.optimizee import Optimizee, OptimizeeSettings
 from asg_env.sampling import BatchOrder
 from asg_env.seeding import cpu_threads, isolated_rng
-from asg_env.tasks.base import Defaults, Problem, Task, TensorSplit
+from asg_env.tasks.base import Defaults, Problem, Task
 
 TARGETS = {"vs_same_work": 1.05, "vs_bare": 1.3}  # the project's own, the latter for resnet18_64
 CONTESTANTS = ("env", "same_work", "bare")
@@ -122,9 +123,11 @@ class BareLoop:
     def __init__(self, problem: Problem, settings: OptimizeeSettings, seed: int) -> None:
         self.student: nn.Module = problem.student(seed)
         self.settings = settings
-        self.images, self.labels = problem.splits["train"].images, problem.splits["train"].labels
+        train = problem.splits["train"]
+        assert isinstance(train, TensorSplit)
+        self.images, self.labels = train.images, train.labels
         self.teacher = problem.teacher_logits("train")
-        self.order = BatchOrder(len(self.labels), settings.batch_size, seed)
+        self.order = BatchOrder(len(self.labels), settings.batch_size, seed).upcoming()
         self.params = [p for p in self.student.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
             self.params, settings.base_lr, settings.momentum, weight_decay=settings.weight_decay
@@ -133,7 +136,7 @@ class BareLoop:
     def train_window(self, steps: int) -> None:
         """Train ``steps`` batches."""
         for _ in range(steps):
-            indices = self.order.next()
+            indices = next(self.order)
             new, old = self.student(self.images[indices])
             teacher, student = F.log_softmax(self.teacher[indices], 1), F.log_softmax(old, 1)
             kl = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
@@ -161,7 +164,7 @@ class Race:
         """Begin an episode."""
         u: Any = self.unwrapped
         self.env.reset(seed=self.seed)
-        self.optimizee = Optimizee(u.problem, u.config.optimizee, self.seed, u.device)
+        self.optimizee = Optimizee(u.problem, u.config.optimizee, self.seed, u.compute)
         self.loop = BareLoop(u.problem, u.config.optimizee, self.seed)
         self.window, self.groups = u.config.window, len(u.group_names)
         self.seed, self.over = self.seed + 1, False

@@ -58,7 +58,7 @@ def pretrain(variant: DigitsVariant, args: Args) -> tuple[dict[str, Tensor], flo
     for _ in range(args.epochs):
         order = torch.randperm(len(train))
         for indices in order[: len(train) // batch * batch].split(batch):
-            images, labels = train.batch(indices)
+            images, labels, _ = train.batch(indices)
             optimizer.zero_grad()
             F.cross_entropy(network(warp(images)), labels, label_smoothing=0.05).backward()
             optimizer.step()

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 from support import started
 
+from asg_env.compute import Compute
 from asg_env.tasks.base import SPLITS
 from asg_env.tasks.digits import (
     DIGITS,
@@ -146,10 +147,11 @@ def test_a_reset_option_chooses_the_variant_for_one_episode():
 
 def test_moving_a_problem_moves_everything_that_it_computes_with():
     problem, meta = DIGITS.load(None), torch.device("meta")  # stands for a GPU on any machine
-    moved = problem.on(meta)
-    assert moved.on(meta) is moved
-    assert problem.on(meta) is moved
+    there = Compute(meta)
+    moved = problem.on(there)
+    assert moved.on(there) is moved
+    assert problem.on(there) is moved
     assert {data.images.device for data in moved.splits.values()} == {meta}
     assert {p.device for p in moved.network.state_dict().values()} == {meta}
-    assert moved.teacher_logits("test").device == meta
+    assert moved.teach(moved.splits["test"].images).device == meta
     assert {p.device for p in problem.network.state_dict().values()} == {torch.device("cpu")}

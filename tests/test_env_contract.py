@@ -19,7 +19,7 @@ from asg_env.registration import ENTRY_POINTS, register_envs
 
 IDS = tuple(ENTRY_POINTS)
 OBSERVATION_BY_ACTION = tuple(itertools.product(OBSERVATIONS, ("discrete", "continuous")))
-INFO_KEYS = {"rewards", "lr", "losses", "dataset", "variant", "steps", "decision"}
+INFO_KEYS = {"skipped", "rewards", "lr", "losses", "dataset", "variant", "steps", "decision"}
 
 every_id = pytest.mark.parametrize("env_id", IDS)
 

@@ -167,7 +167,7 @@ def test_the_bare_loop_trains_as_the_optimizee_does():
     """Else the ratio would compare two different things."""
     u = gym.make("ASG-Digits-v0", device="cpu").unwrapped
     assert isinstance(u, FinetuneEnv)
-    optimizee = Optimizee(u.problem, u.config.optimizee, 7, u.device)
+    optimizee = Optimizee(u.problem, u.config.optimizee, 7, u.compute)
     bare = bench_step.BareLoop(u.problem, u.config.optimizee, 7)
     before = [p.detach().clone() for p in bare.params]
     for _ in range(2):

@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 from pathlib import Path
@@ -50,13 +51,13 @@ def test_windows_fill_the_budget_exactly():
 
 def test_an_epoch_sees_every_image_once_and_a_position_is_all_there_is_to_know():
     order = BatchOrder(count=10, batch_size=4, seed=3)
-    batches = [order.next() for _ in range(6)]
+    batches = list(itertools.islice(order.upcoming(), 6))
     assert [len(batch) for batch in batches] == [4, 4, 2, 4, 4, 2]
     epochs = [torch.cat(batches[:3]).tolist(), torch.cat(batches[3:]).tolist()]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(10))
     assert epochs[0] != epochs[1]
     for position, batch in enumerate(batches):
-        assert torch.equal(BatchOrder(10, 4, 3, position).next(), batch)
+        assert torch.equal(next(BatchOrder(10, 4, 3, position).upcoming()), batch)
 
 
 # -- guidance --------------------------------------------------------------------------------------

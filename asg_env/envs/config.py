@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
+from asg_env.compute import PRECISIONS
 from asg_env.envs.observations import OBSERVATIONS
 from asg_env.envs.rewards import REWARDS
 from asg_env.optim import OPTIMIZERS
-from asg_env.optimizee import OptimizeeSettings
+from asg_env.optimizee import TEACHERS, OptimizeeSettings
 from asg_env.tasks.base import Defaults
 
 ACTIONS = ("discrete", "continuous")
@@ -48,7 +48,7 @@ class FinetuneConfig:
     """Optimizer steps of one decision, or ``"paper"`` for its growing windows."""
     step_limit: int | None = None
     """Truncate the episode after this many optimizer steps (paper: "early stop"). None: never."""
-    optimizer: str = "sgd"
+    optimizer: str | None = None
     """A key of OPTIMIZERS."""
     momentum: float = 0.9
     """In [0, 1)."""
@@ -58,8 +58,16 @@ class FinetuneConfig:
     """Clip the gradient's norm to this, > 0; ``float("inf")`` never clips."""
     batch_size: int | None = None
     """Images in one optimizer step."""
+    teacher: str = "auto"
+    """``"cached"``: the teacher sees every training image once, before the run. ``"online"``: it
+    sees each batch (official). ``"auto"``: cached, unless the images are files and the budget is
+    less than one epoch."""
     device: str = "auto"
     """``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ..."""
+    precision: str = "fp32"
+    """A key of PRECISIONS: ``"fp32"``, or ``"bf16"`` (autocast)."""
+    channels_last: bool | None = None
+    """Whether images and convolutions lie in NHWC order: faster for large images."""
     threads: int | None = None
     """CPU threads of one env; 0: PyTorch's own setting. None: the task's, and 1 in workers."""
 
@@ -82,7 +90,7 @@ class FinetuneConfig:
     def _check(self) -> None:
         for name, known in (
             *(("observation", OBSERVATIONS), ("action", ACTIONS), ("reward", REWARDS)),
-            ("optimizer", OPTIMIZERS),
+            *(("optimizer", OPTIMIZERS), ("teacher", TEACHERS), ("precision", PRECISIONS)),
         ):
             check_choice(name, getattr(self, name), known)
         for name in ("guidance", "reward_guidance", "weight_decay"):
@@ -95,6 +103,8 @@ class FinetuneConfig:
         for name, least in (("step_limit", 1), ("threads", 0)):
             if getattr(self, name) is not None:
                 self._count(name, least)
+        if not isinstance(self.channels_last, bool):
+            raise ValueError(f"channels_last={self.channels_last!r}: expected True or False")
         if isinstance(self.window, str):
             check_choice("window", self.window, ("paper", "a number of optimizer steps"))
         else:
@@ -149,23 +159,3 @@ def config_from(kwargs: dict[str, Any]) -> FinetuneConfig:
             raise TypeError(f"unknown argument {name!r}{hint}; known: {', '.join(known)}")
     plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}
     return FinetuneConfig(**plain)
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device of a name; ``"auto"`` is CUDA where there is one.
-
-    Raises:
-        ValueError: if the name is unknown or the device is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device={name!r}: expected 'auto', 'cpu', 'cuda' or 'cuda:N'") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device={name!r}: expected 'auto', 'cpu', 'cuda' or 'cuda:N'")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise ValueError(f"device={name!r}: this machine has {count} CUDA devices; try 'cpu'")
-    return device

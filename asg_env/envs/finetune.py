@@ -15,14 +15,15 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 
-from asg_env.envs.config import FinetuneConfig, config_from, resolve_device
+from asg_env.compute import Compute, resolve_device
+from asg_env.envs.config import FinetuneConfig, config_from
 from asg_env.envs.episode import Episode
 from asg_env.envs.observations import Measurement, Observer
 from asg_env.envs.rendering import render_ansi, render_frame
 from asg_env.envs.rewards import REWARDS, Transition, capped, crash_reward, rewards_of
 from asg_env.envs.snapshot import Snapshot, read_snapshot, write_snapshot
 from asg_env.envs.windows import PAPER_MIN_WINDOW, fixed_windows, paper_windows
-from asg_env.optimizee import Optimizee, WindowStats
+from asg_env.optimizee import Optimizee, OptimizeeSettings, WindowStats
 from asg_env.sampling import epoch_length
 from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import Problem, Task
@@ -58,8 +59,8 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
 
     ## Info
     `rewards`, `lr` (G,) learning rates of the last window, `losses` (train_ce, train_kl: window
-    means; valid_ce, valid_kl, phi: on outer_valid), `dataset`, `variant`, `steps`, `decision`, and
-    `error_type` after a divergence.
+    means; valid_ce, valid_kl, phi: on outer_valid), `dataset`, `variant`, `steps`, `decision`,
+    `skipped` (unreadable images left out so far), and `error_type` after a divergence.
     """
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}
@@ -72,6 +73,8 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         self.config: FinetuneConfig = config_from(arguments).resolved(task.defaults)
         choices = self._choices({})
         self.device = resolve_device(self.config.device)
+        assert self.config.channels_last is not None
+        self.compute = Compute(self.device, self.config.channels_last, self.config.precision)
         self._threads = self._thread_count()
         if REWARDS[self.config.reward].oracle:
             warnings.warn(
@@ -152,6 +155,12 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         return self.problem.dataset
 
     @property
+    def epoch_length(self) -> int:
+        """Optimizer steps in one pass over the training images."""
+        assert self.config.batch_size is not None
+        return epoch_length(len(self.problem.splits["train"]), self.config.batch_size)
+
+    @property
     def threads(self) -> int:
         """CPU threads that it runs with."""
         return self._threads or torch.get_num_threads()
@@ -228,7 +237,17 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         self.problem = self.task.load(variant)
         before, windows = self._windows()
         self._episode = Episode(variant, seed, windows, steps=before)
-        self._optimizee = Optimizee(self.problem, self.config.optimizee, seed, self.device)
+        self._optimizee = Optimizee(self.problem, self._settings(self.problem), seed, self.compute)
+
+    def _settings(self, problem: Problem) -> OptimizeeSettings:
+        """The inner loop's settings; ``teacher="auto"`` is decided by the budget."""
+        config, train = self.config, problem.splits["train"]
+        teacher = config.teacher
+        if teacher == "auto":
+            assert config.budget is not None and config.batch_size is not None
+            once = train.key is not None and config.budget * config.batch_size < len(train)
+            teacher = "online" if once else "cached"
+        return dataclasses.replace(config.optimizee, teacher=teacher)
 
     def _windows(self) -> tuple[int, list[int]]:
         """Optimizer steps before the first decision, and those of each decision.
@@ -236,12 +255,11 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         Raises:
             ValueError: the budget leaves no decision.
         """
-        window, budget, batch = self.config.window, self.config.budget, self.config.batch_size
-        assert budget is not None and batch is not None
+        window, budget = self.config.window, self.config.budget
+        assert budget is not None
         if isinstance(window, int):
             return 0, fixed_windows(window, budget)
-        epoch = epoch_length(len(self.problem.splits["train"]), batch)
-        windows = paper_windows(epoch, budget, PAPER_MIN_WINDOW)
+        windows = paper_windows(self.epoch_length, budget, PAPER_MIN_WINDOW)
         if len(windows) < 2:
             raise ValueError(
                 f"budget={budget} leaves no decision: with window='paper' the first "
@@ -385,6 +403,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
             "variant": episode.variant or "",
             "steps": episode.steps,
             "decision": episode.decision,
+            "skipped": self.problem.skipped,
         }
         if episode.error:
             info["error_type"] = episode.error
@@ -420,7 +439,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         episode = Episode(**snapshot.state["episode"])
         with cpu_threads(self._threads):
             problem = self.task.load(episode.variant)
-            optimizee = Optimizee(problem, self.config.optimizee, episode.seed, self.device)
+            optimizee = Optimizee(problem, self._settings(problem), episode.seed, self.compute)
             optimizee.load_tensors(snapshot.tensors, snapshot.state["position"])
         np_random, _ = seeding.np_random(0)
         np_random.bit_generator.state = snapshot.state["np_random"]

@@ -1,5 +1,5 @@
 """What is fine-tuned: one module per task."""
 
-from asg_env.tasks.base import SPLITS, Batch, Defaults, Problem, Task, TensorSplit
+from asg_env.tasks.base import SPLITS, Defaults, Problem, Task
 
-__all__ = ["SPLITS", "Batch", "Defaults", "Problem", "Task", "TensorSplit"]
+__all__ = ["SPLITS", "Defaults", "Problem", "Task"]

@@ -13,47 +13,21 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from asg_env.compute import Compute
+from asg_env.data.cache import RowCache, digest
+from asg_env.data.splits import Split
 from asg_env.models.groups import LayerGroup
 from asg_env.models.student import Student
 
 SPLITS = ("train", "inner_valid", "outer_valid", "test")
-
-
-class Batch(NamedTuple):
-    """``images`` (N, C, H, W) float32 and ``labels`` (N,) int64."""
-
-    images: Tensor
-    labels: Tensor
-
-
-class TensorSplit:
-    """Images held in memory.
-
-    Args:
-        images: (N, C, H, W) float32, already preprocessed.
-        labels: (N,) int64.
-    """
-
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        if len(images) != len(labels):
-            raise ValueError(f"{len(images)} images but {len(labels)} labels")
-        self.images, self.labels = images, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(self, indices: Tensor | slice) -> Batch:
-        """The images and labels at ``indices`` (int64, or a slice)."""
-        return Batch(self.images[indices], self.labels[indices])
-
-    def to(self, device: torch.device) -> TensorSplit:
-        """The same split on another device."""
-        return TensorSplit(self.images.to(device), self.labels.to(device))
+PATIENCE = 5  # seconds before a progress bar is shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,52 +43,85 @@ class Problem:
         network: the pretrained classifier (teacher); never modified.
         student: ``student(seed)`` makes a fresh student around a copy of ``network``.
         groups: the student's layer groups, in forward order.
+        flip_average: evaluate the mean of sigmoid(logits) over each image and its mirror (paper).
+        teacher_folder: where the teacher's outputs are kept; None: in memory only.
+        compute: how the networks are computed.
     """
 
     dataset: str
     variant: str | None
-    splits: Mapping[str, TensorSplit]
-    retention: TensorSplit | None
+    splits: Mapping[str, Split]
+    retention: Split | None
     classes: tuple[str, ...]
     network: nn.Module
     student: Callable[[int], Student]
     groups: tuple[LayerGroup, ...]
+    flip_average: bool = False
+    teacher_folder: Path | None = None
+    compute: Compute = field(default_factory=Compute)
     _teacher: dict[str, Tensor] = field(default_factory=dict, repr=False)
-    _moved: dict[torch.device, Problem] = field(default_factory=dict, repr=False)
+    _placed: dict[Compute, Problem] = field(default_factory=dict, repr=False)
 
     def teacher_logits(self, split: str) -> Tensor:
-        """The teacher's logits on a split, (N, K_old) float32: computed once, then remembered."""
+        """The teacher's logits on a split, (N, K_old) float32: computed once, then remembered.
+
+        Rows of images that were skipped as unreadable mean nothing.
+        """
         if split not in self._teacher:
-            data = self.splits[split]
-            with torch.inference_mode():
-                parts = [
-                    self.network(data.batch(slice(i, i + 256)).images)
-                    for i in range(0, len(data), 256)
-                ]
-            self._teacher[split] = torch.cat(parts).clone()
+            self._teacher[split] = self._teacher_pass(split)
         return self._teacher[split]
 
-    def on(self, device: torch.device) -> Problem:
-        """The same problem with its images and its network on ``device``; moved once."""
-        if self.network_device == device:
+    def teach(self, images: Tensor) -> Tensor:
+        """The teacher's logits (N, K_old) float32 for images (N, C, H, W), without gradient."""
+        with torch.no_grad(), self.compute.autocast():
+            return self.network(self.compute.images(images)).float()
+
+    def _teacher_pass(self, name: str) -> Tensor:
+        data = self.splits[name]
+        first = self.teach(data.batch(torch.arange(1)).images)
+        kept = self._teacher_cache(data, (len(data), first.shape[1]))
+        todo = [c for c in torch.arange(len(data)).split(data.chunk) if not kept.filled[c].all()]
+        bar = tqdm(total=len(todo), desc=f"teacher on {name}", delay=PATIENCE, disable=None)
+        for asked, batch in zip(todo, data.batches(todo), strict=True):
+            kept.rows[batch.indices] = self.teach(batch.images).cpu()
+            kept.filled[asked] = True
+            bar.update()
+        bar.close()
+        kept.sync()
+        return torch.from_numpy(kept.rows).to(self.compute.device)
+
+    def _teacher_cache(self, data: Split, shape: tuple[int, int]) -> RowCache:
+        if self.teacher_folder is None or data.key is None:
+            return RowCache.in_memory(shape, np.float32)
+        weights = (
+            v.cpu().contiguous().numpy().tobytes() for v in self.network.state_dict().values()
+        )
+        name = digest(["teacher-1", data.key, repr(self.compute), *weights])
+        return RowCache.in_folder(self.teacher_folder, f"teacher-{name}", shape, np.float32)
+
+    def on(self, compute: Compute) -> Problem:
+        """The same problem with its images and its network there; moved once."""
+        if self.compute == compute:
             return self
-        if device not in self._moved:
-            splits = {name: split.to(device) for name, split in self.splits.items()}
-            retention = None if self.retention is None else self.retention.to(device)
-            self._moved[device] = dataclasses.replace(
+        if compute not in self._placed:
+            splits = {name: split.to(compute.device) for name, split in self.splits.items()}
+            retention = None if self.retention is None else self.retention.to(compute.device)
+            self._placed[compute] = dataclasses.replace(
                 self,
                 splits=splits,
                 retention=retention,
-                network=copy.deepcopy(self.network).to(device),
+                network=compute.place(copy.deepcopy(self.network)),
+                compute=compute,
                 _teacher={},
-                _moved={},
+                _placed={},
             )
-        return self._moved[device]
+        return self._placed[compute]
 
     @property
-    def network_device(self) -> torch.device:
-        """Where the images are."""
-        return self.splits["train"].images.device
+    def skipped(self) -> int:
+        """Unreadable images found and left out so far, in all splits."""
+        parts = [*self.splits.values(), *([self.retention] if self.retention else [])]
+        return sum(part.skipped for part in parts)
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,8 @@ class Defaults:
     batch_size: int
     clip_norm: float | None = None
     threads: int | None = None
+    optimizer: str = "sgd"
+    channels_last: bool = False
 
 
 class Task(ABC):

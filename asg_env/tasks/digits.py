@@ -19,11 +19,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from asg_env.data.splits import TensorSplit
 from asg_env.models.groups import resnet_groups
 from asg_env.models.resnet import CifarResNet
 from asg_env.models.student import Student
 from asg_env.seeding import isolated_rng
-from asg_env.tasks.base import Defaults, Problem, Task, TensorSplit
+from asg_env.tasks.base import Defaults, Problem, Task
 from asg_env.tasks.fonts import TEST_FONTS, TRAIN_FONTS, render_digits
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "models" / "weights" / "digits"
@@ -105,7 +106,7 @@ def teacher_splits(variant: DigitsVariant) -> tuple[TensorSplit, TensorSplit]:
     data = handwriting_of(variant.old)
     order = torch.from_numpy(np.random.default_rng(variant.seed).permutation(len(data)))
     cut = int(len(data) * HELD_OUT)
-    return TensorSplit(*data.batch(order[cut:])), TensorSplit(*data.batch(order[:cut]))
+    return data.subset(order[cut:]), data.subset(order[:cut])
 
 
 def teacher_network() -> CifarResNet:

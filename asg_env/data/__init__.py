@@ -1,0 +1,1 @@
+"""Images: splits in memory or in files, decoding, caches."""

@@ -1,0 +1,86 @@
+"""From an image file to (3, S, S) uint8."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+MAX_PIXELS = 178_956_970  # of a decoded or enlarged image: Pillow's limit for decompression bombs
+
+
+class ImageError(ValueError):
+    """A file that is no readable image; the message names it and says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """The paper's preprocessing: shorter side to ``resize``, centre crop, ImageNet normalisation.
+
+    Attributes:
+        size: side of the square that the network sees, pixels.
+        resize: shorter side after resizing (bilinear with antialiasing), pixels; at least ``size``.
+    """
+
+    size: int = 224
+    resize: int = 224
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= self.resize:
+            raise ValueError(f"expected 1 <= size <= resize, got {self.size} and {self.resize}")
+
+
+def load_image(path: str | os.PathLike[str], transform: Transform) -> np.ndarray:
+    """Decode, resize and crop one image.
+
+    Grayscale, palette, CMYK and 16-bit images are converted to RGB; transparency is dropped.
+
+    Returns:
+        (3, size, size) uint8, RGB. Not normalised: that is done on the device.
+
+    Raises:
+        ImageError: naming the file, if it is missing, empty, truncated, no image, or too large.
+    """
+    try:
+        with Image.open(path) as image:
+            return _square(_rgb(image), transform)
+    except FileNotFoundError as error:
+        raise ImageError(f"{os.fspath(path)}: no such image file") from error
+    except UnidentifiedImageError as error:
+        empty = os.path.getsize(path) == 0
+        raise ImageError(f"{os.fspath(path)}: {'empty file' if empty else 'no image'}") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{os.fspath(path)}: {error}; make it smaller") from error
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on damaged content
+        raise ImageError(f"{os.fspath(path)}: unreadable image: {error}") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """The image as RGB, 8 bits a channel. Pillow's own conversion would clip 16-bit grey."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose range is unknown; save it with 8 bits")
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
+            raise ValueError("32-bit pixels, whose range is unknown; save it with 8 bits")
+        image = Image.fromarray((values.astype(np.uint32) // 257).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _square(image: Image.Image, transform: Transform) -> np.ndarray:
+    from torchvision.transforms import functional as F  # slow to import
+
+    sides = sorted(image.size)
+    if transform.resize**2 * sides[1] / sides[0] > MAX_PIXELS:
+        raise ValueError(f"{image.size[0]} x {image.size[1]} pixels is too long a strip")
+    if sides[0] != transform.resize:
+        image = F.resize(image, [transform.resize])
+    if image.size != (transform.size, transform.size):
+        image = F.center_crop(image, [transform.size])
+    return np.asarray(image).transpose(2, 0, 1)

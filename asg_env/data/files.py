@@ -1,0 +1,179 @@
+"""Lists of image files: the VisDA-17 layout and class folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from asg_env.data.cache import digest
+
+
+@dataclass(frozen=True, eq=False)
+class FileList:
+    """Labelled image files below a root.
+
+    Attributes:
+        root: the folder that ``paths`` are relative to.
+        paths: (N) POSIX paths.
+        labels: (N,) int64, 0..len(classes)-1.
+        classes: names; ``classes[k]`` is label k.
+    """
+
+    root: Path
+    paths: tuple[str, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def subset(self, indices: np.ndarray) -> FileList:
+        """Some of the files, in the order of ``indices``."""
+        paths = tuple(self.paths[i] for i in indices)
+        return FileList(self.root, paths, self.labels[indices], self.classes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A name for the list itself: which paths, with which labels, in which order."""
+        return digest([*self.paths, self.labels.tobytes(), *self.classes])
+
+    @cached_property
+    def content_key(self) -> str:
+        """A name for the files' content: the list, and each file's size and time of change."""
+        found = (os.stat(self.root / path) for path in self.paths)
+        return digest([self.fingerprint, *(f"{s.st_size} {s.st_mtime_ns}" for s in found)])
+
+    def check_present(self) -> None:
+        """Raise FileNotFoundError, naming some, if files are missing."""
+        missing = [p for p in self.paths if not (self.root / p).is_file()]
+        if missing:
+            shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(self)} listed images are not in {self.root}: {shown}; "
+                "unpack the archive there again, or take their lines out of the list"
+            )
+
+
+def read_image_list(root: Path, classes: Sequence[str]) -> FileList:
+    """Read ``root/image_list.txt``: one ``relative/path label`` a line (VisDA-17).
+
+    Raises:
+        FileNotFoundError: no such file, or a listed image is missing.
+        ValueError: naming file and line, if a line is malformed, a label out of range, a path
+            leaves the root or is listed twice, or the list is empty.
+    """
+    source = root / "image_list.txt"
+    if not source.is_file():
+        raise FileNotFoundError(
+            f"no list {source}: expected lines 'relative/path label', as in the VisDA-17 archive"
+        )
+    entries: dict[str, int] = {}
+    for number, line in enumerate(source.read_text(errors="replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            path, label = _entry(line, len(classes))
+            if path in entries:
+                raise ValueError(f"{path!r} is listed twice")
+        except ValueError as error:
+            raise ValueError(f"{source}, line {number}: {error}") from error
+        entries[path] = label
+    if not entries:
+        raise ValueError(f"{source} lists no image; expected lines 'relative/path label'")
+    labels = np.array(list(entries.values()), dtype=np.int64)
+    found = FileList(root, tuple(entries), labels, tuple(classes))
+    found.check_present()
+    return found
+
+
+def _entry(line: str, classes: int) -> tuple[str, int]:
+    """The path and label of a line."""
+    parts = line.rsplit(None, 1)
+    if len(parts) != 2:
+        raise ValueError(f"{line!r}: expected 'relative/path label'")
+    path, label = PurePosixPath(parts[0].strip()), parts[1]
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{str(path)!r} leaves the folder of the list; only paths below it count")
+    if not label.isascii() or not label.isdigit():
+        raise ValueError(f"label {label!r} is not an integer 0..{classes - 1}")
+    if int(label) >= classes:
+        raise ValueError(f"label {label} is out of range 0..{classes - 1}")
+    return str(path), int(label)
+
+
+def read_class_folders(root: str | os.PathLike[str]) -> FileList:
+    """Read ``root/CLASS/**/*``: one folder for each class (torchvision's ImageFolder layout).
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it has no class folders, or a class folder has no image in it.
+    """
+    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder {root}: expected one sub-folder of images a class")
+    try:
+        classes, index = find_classes(os.fspath(root))
+        samples = make_dataset(os.fspath(root), index, IMG_EXTENSIONS)
+    except FileNotFoundError as error:
+        raise ValueError(f"{root} is no tree of class folders: {error}") from error
+    paths = tuple(Path(path).relative_to(root).as_posix() for path, _ in samples)
+    labels = np.array([label for _, label in samples], dtype=np.int64)
+    return FileList(root, paths, labels, tuple(classes))
+
+
+def held_out(files: FileList, share: float, seed: int) -> tuple[np.ndarray, ...]:
+    """Split a list into (train, inner_valid, outer_valid), each index once, every class in each.
+
+    Of each class, at least ``share`` of the images go to either held-out part. Images whose names
+    agree up to ``__`` are renders of one 3D model (VisDA-17) and stay together.
+
+    Args:
+        files: what to split.
+        share: in (0, 1/3).
+        seed: of the choice.
+
+    Raises:
+        ValueError: a class has too few images (or models) to be in all three.
+    """
+    if not 0 < share < 1 / 3:
+        raise ValueError(f"held_out={share}: expected a share in (0, 1/3)")
+    rng = np.random.default_rng(seed)
+    parts: tuple[list[int], ...] = ([], [], [])
+    for label, name in enumerate(files.classes):
+        members = np.flatnonzero(files.labels == label)
+        models = _models(files, members)
+        if len(models) < 3:
+            raise ValueError(
+                f"class {name!r} in {files.root} has {len(members)} images of {len(models)} "
+                "objects: at least three are needed, for train, inner_valid and outer_valid"
+            )
+        order = [models[i] for i in rng.permutation(len(models))]
+        for part in parts[1:]:
+            _take(order, part, share * len(members))
+        parts[0].extend(i for model in order for i in model)
+    return tuple(rng.permutation(np.array(sorted(part))) for part in parts)
+
+
+def _models(files: FileList, members: np.ndarray) -> list[list[int]]:
+    """Indices of a class, images of one 3D model together."""
+    models: dict[str, list[int]] = {}
+    for i in members.tolist():
+        path = PurePosixPath(files.paths[i])
+        name = path.stem.split("__")[0] if "__" in path.stem else path.name
+        models.setdefault(f"{path.parent}/{name}", []).append(i)
+    return list(models.values())
+
+
+def _take(models: list[list[int]], part: list[int], wanted: float) -> None:
+    """Move models to a part until it has enough images; leave enough models for the others."""
+    taken = 0
+    while taken < wanted and (not taken or len(models) > 2):
+        taken += len(models[-1])
+        part.extend(models.pop())
