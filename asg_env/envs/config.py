@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,17 +145,26 @@ def check_choice(name: str, value: Any, known: Iterable[str]) -> None:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}")
 
 
+def field_names(kind: type) -> list[str]:
+    """The fields of a dataclass."""
+    return [f.name for f in dataclasses.fields(kind)]
+
+
+def check_names(names: Iterable[str], known: Sequence[str]) -> None:
+    """Raise TypeError, naming the nearest and all known ones, if an argument is unknown."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise TypeError(f"unknown argument {name!r}{hint}; known: {', '.join(known)}")
+
+
 def config_from(kwargs: dict[str, Any]) -> FinetuneConfig:
     """A config of keyword arguments.
 
     Raises:
         TypeError: for an unknown keyword, naming the nearest and all known ones.
     """
-    known = [f.name for f in dataclasses.fields(FinetuneConfig)]
-    for name in kwargs:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise TypeError(f"unknown argument {name!r}{hint}; known: {', '.join(known)}")
+    check_names(kwargs, field_names(FinetuneConfig))
     plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}
     return FinetuneConfig(**plain)

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import warnings
 from typing import Any
 
+from asg_env.data.files import FileList
+from asg_env.envs.config import FinetuneConfig, check_names, field_names
 from asg_env.envs.finetune import FinetuneEnv
+from asg_env.sampling import epoch_length
+from asg_env.tasks.image_files import ImageFilesTask, ImageSettings
+
+DATA_ROOT = "ASG_DATA_ROOT"  # environment variable
+STANDIN = (
+    "no data_root= and no ASG_DATA_ROOT: ASG-VisDA-v0 runs on its embedded stand-in visda-standin, "
+    "not on VisDA-17"
+)
+_tasks: dict[tuple[str, ...], ImageFilesTask] = {}  # of this process, the last few
 
 
 def make_digits(data_root: str | None = None, **arguments: Any) -> FinetuneEnv:
@@ -16,3 +30,97 @@ def make_digits(data_root: str | None = None, **arguments: Any) -> FinetuneEnv:
             f"data_root={data_root!r}: ASG-Digits-v0 is embedded and reads no folder; leave it out"
         )
     return FinetuneEnv(DIGITS, **arguments)
+
+
+def make_visda(
+    data_root: str | os.PathLike[str] | None = None,
+    retention_root: str | os.PathLike[str] | None = None,
+    **arguments: Any,
+) -> FinetuneEnv:
+    """``ASG-VisDA-v0``. See :mod:`asg_env.tasks.visda`.
+
+    Args:
+        data_root: an unpacked VisDA-17; None: the environment variable ASG_DATA_ROOT, and without
+            it the embedded stand-in.
+        retention_root: an ImageNet validation folder, one folder for each of its 1000 classes.
+        arguments: of :class:`~asg_env.tasks.image_files.ImageSettings` and of FinetuneConfig.
+    """
+    from asg_env.tasks.visda import EPOCHS, HELD_OUT, visda_task
+
+    defaults = ImageSettings(held_out=HELD_OUT, flip_average=True)
+    settings, arguments = _sorted(defaults, arguments)
+    data_root = data_root or os.environ.get(DATA_ROOT) or None
+    if data_root is None:
+        return _standin(settings, defaults, retention_root, arguments)
+    return _make(visda_task(data_root, retention_root, settings), EPOCHS, arguments)
+
+
+def make_image_folder(
+    source_root: str | os.PathLike[str] | None = None,
+    target_root: str | os.PathLike[str] | None = None,
+    retention_root: str | os.PathLike[str] | None = None,
+    **arguments: Any,
+) -> FinetuneEnv:
+    """``ASG-ImageFolder-v0``. See :mod:`asg_env.tasks.image_folder`.
+
+    Args:
+        source_root: labelled synthetic images, one folder a class.
+        target_root: labelled real images, the same class folders.
+        retention_root: real images of the pretrained network's classes, or None.
+        arguments: of :class:`~asg_env.tasks.image_files.ImageSettings` and of FinetuneConfig.
+    """
+    from asg_env.tasks.image_folder import EPOCHS, image_folder_task
+
+    if source_root is None or target_root is None:
+        raise ValueError(
+            "ASG-ImageFolder-v0 needs source_root= (labelled synthetic images) and target_root= "
+            "(labelled real images), folders with one sub-folder of images a class; also "
+            "retention_root=, model= and weights="
+        )
+    settings, arguments = _sorted(ImageSettings(weights="DEFAULT"), arguments)
+    task = image_folder_task(source_root, target_root, retention_root, settings)
+    return _make(task, EPOCHS, arguments)
+
+
+def _sorted(
+    defaults: ImageSettings, arguments: dict[str, Any]
+) -> tuple[ImageSettings, dict[str, Any]]:
+    """The image settings among the arguments, and the other arguments."""
+    own = field_names(ImageSettings)
+    check_names(arguments, [*own, *field_names(FinetuneConfig), "render_mode"])
+    chosen = {name: value for name, value in arguments.items() if name in own}
+    rest = {name: value for name, value in arguments.items() if name not in own}
+    return dataclasses.replace(defaults, **chosen), rest
+
+
+def _make(task: ImageFilesTask, epochs: int, arguments: dict[str, Any]) -> FinetuneEnv:
+    """The environment on a task, or on an equal one that this process has loaded already."""
+    lists: list[FileList] = [x for x in (task.source, task.target, task.retention) if x]
+    key = (task.name, repr(task.settings), *(f"{x.root} {x.content_key}" for x in lists))
+    task = _tasks.pop(key, task)
+    _tasks[key] = task
+    while len(_tasks) > 4:
+        del _tasks[next(iter(_tasks))]
+    if arguments.get("budget") is None:
+        batch = arguments.get("batch_size") or task.defaults.batch_size
+        arguments["budget"] = epochs * epoch_length(len(task.parts[0]), batch)
+    return FinetuneEnv(task, **arguments)
+
+
+def _standin(
+    settings: ImageSettings,
+    defaults: ImageSettings,
+    retention_root: Any,
+    arguments: dict[str, Any],
+) -> FinetuneEnv:
+    from asg_env.tasks.visda_standin import VISDA_STANDIN
+
+    given = [n for n in field_names(ImageSettings) if getattr(settings, n) != getattr(defaults, n)]
+    given += ["retention_root"] if retention_root is not None else []
+    if given:
+        raise ValueError(
+            f"{given[0]}= needs the real VisDA-17: pass data_root= too, or set {DATA_ROOT}; the "
+            "embedded stand-in has its own images and network"
+        )
+    warnings.warn(STANDIN, stacklevel=3)
+    return FinetuneEnv(VISDA_STANDIN, **arguments)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-HEAD_GROUP = "fc_new"
+from asg_env.models.student import BACKBONE, HEAD
+
+BLOCKS = 4  # groups that the blocks of a transformer are put into, as many as a ResNet has stages
+
+GroupsLike = Mapping[str, Sequence[str]] | Callable[[nn.Module], Mapping[str, Sequence[str]]] | str
+"""Groups of a network: names -> paths of modules or parameters, a function that makes such a
+mapping of the network, or that function's name, ``"module:function"``."""
 
 
 class LayerGroup(NamedTuple):
-    """A named set of submodules of a :class:`~asg_env.models.student.Student`.
+    """A named set of submodules and parameters of a :class:`~asg_env.models.student.Student`.
 
-    ``modules`` are dotted paths in forward order; the output of the last one is "the group's
-    output", on which the per-group feature KL is measured.
+    ``modules`` are dotted paths in forward order; the output of the last module among them is "the
+    group's output", on which the per-group feature KL is measured.
     """
 
     name: str
@@ -22,8 +30,69 @@ class LayerGroup(NamedTuple):
 
     def parameters(self, model: nn.Module) -> list[nn.Parameter]:
         """The group's trainable parameters."""
-        found = (p for path in self.modules for p in model.get_submodule(path).parameters())
+        found = [p for path in self.modules for p in _parameters(model, path)]
         return [p for p in found if p.requires_grad]
+
+    def output(self, model: nn.Module) -> nn.Module:
+        """The module whose output is the group's."""
+        for path in reversed(self.modules):
+            if not isinstance(_resolve(model, path), nn.Parameter):
+                return model.get_submodule(path)
+        raise ValueError(f"group {self.name!r} names parameters only; name a module too")
+
+
+def _resolve(model: nn.Module, path: str) -> nn.Module | nn.Parameter:
+    """The module or parameter at a dotted path; ValueError if there is none."""
+    found: object = model
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    if not isinstance(found, (nn.Module, nn.Parameter)):
+        children = ", ".join(name for name, _ in model.named_children())
+        raise ValueError(f"no module or parameter {path!r}; the top level has: {children}")
+    return found
+
+
+def _parameters(model: nn.Module, path: str) -> list[nn.Parameter]:
+    found = _resolve(model, path)
+    return [found] if isinstance(found, nn.Parameter) else list(found.parameters())
+
+
+def student_groups(
+    network: nn.Module, classifier: str, groups: GroupsLike | None, size: int
+) -> tuple[LayerGroup, ...]:
+    """The groups of a student around ``network``, the new head last.
+
+    Args:
+        network: the pretrained classifier.
+        classifier: path of its final linear layer, which is in no group: it is frozen.
+        groups: the user's own; None: :func:`default_groups`.
+        size: side of the images, pixels.
+
+    Raises:
+        ValueError: a path that is not there, a parameter in two groups or in none.
+    """
+    table = _table(network, classifier, groups, size)
+    for name, paths in table.items():
+        if isinstance(paths, str) or not paths or name == HEAD:
+            raise ValueError(
+                f"group {name!r}: expected a list of paths, and a name other than {HEAD!r}, got "
+                f"{paths!r}"
+            )
+        for path in paths:
+            _resolve(network, path)
+    return _as_groups(table)
+
+
+def _table(
+    network: nn.Module, classifier: str, groups: GroupsLike | None, size: int
+) -> Mapping[str, Sequence[str]]:
+    if groups is None:
+        return default_groups(network, classifier, size)
+    made = load_function(groups, "groups") if isinstance(groups, str) else groups
+    table = made(network) if callable(made) else made
+    if not isinstance(table, Mapping):
+        raise ValueError(f"groups={groups!r}: expected a mapping of names to lists of paths")
+    return table
 
 
 def resnet_groups(network: nn.Module) -> tuple[LayerGroup, ...]:
@@ -32,10 +101,128 @@ def resnet_groups(network: nn.Module) -> tuple[LayerGroup, ...]:
     Args:
         network: a module with children ``conv1``, ``bn1``, ``layer1``, ... (torchvision's or ours).
     """
+    return _as_groups(_resnet(network))
+
+
+def _as_groups(groups: Mapping[str, Sequence[str]]) -> tuple[LayerGroup, ...]:
+    backbone = [
+        LayerGroup(name, tuple(f"{BACKBONE}.{path}" for path in paths))
+        for name, paths in groups.items()
+    ]
+    return (*backbone, LayerGroup(HEAD, (HEAD,)))
+
+
+def default_groups(network: nn.Module, classifier: str, size: int) -> dict[str, list[str]]:
+    """Layer groups by architecture.
+
+    - ResNet: conv1, bn1, each ``layerN`` (paper);
+    - networks with ``features`` (VGG, MobileNet, EfficientNet, ConvNeXt, ...): one group for each
+      resolution (VGG: the paper's conv1..conv5), then what else stands before the final layer
+      (VGG: fc6 and fc7);
+    - torchvision's vision transformers: patches and positions, then the blocks in four parts;
+    - others: one group for each top-level module.
+    """
+    children = dict(network.named_children())
+    if {"conv1", "bn1", "layer1"} <= set(children):
+        return _resnet(network)
+    if isinstance(children.get("features"), nn.Sequential):
+        return _by_resolution(network, classifier, size)
+    if {"conv_proj", "encoder"} <= set(children):
+        return _transformer(network)
+    return _with_rest(network, classifier, {})
+
+
+def _resnet(network: nn.Module) -> dict[str, list[str]]:
     stages = [name for name, _ in network.named_children() if name.startswith("layer")]
-    names = ["conv1", "bn1", *stages]
-    groups = [LayerGroup(name, (f"backbone.{name}",)) for name in names]
-    return (*groups, LayerGroup(HEAD_GROUP, (HEAD_GROUP,)))
+    return {name: [name] for name in ("conv1", "bn1", *stages)}
+
+
+def _by_resolution(network: nn.Module, classifier: str, size: int) -> dict[str, list[str]]:
+    """``features.N`` grouped by the resolution that they work at."""
+    features = network.get_submodule("features")
+    sides: dict[str, int] = {}
+    handles = [
+        block.register_forward_hook(_note_side(sides, f"features.{name}"))
+        for name, block in features.named_children()
+    ]
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, size, size, device=next(network.parameters()).device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    groups: dict[str, list[str]] = {}
+    for path in sides:
+        key = f"conv{1 + sorted(set(sides.values()), reverse=True).index(sides[path])}"
+        groups.setdefault(key, []).append(path)
+    return _with_rest(network, classifier, _trainable(network, groups))
+
+
+def _note_side(sides: dict[str, int], path: str):  # type: ignore[no-untyped-def]
+    def note(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        sides[path] = output.shape[-1]
+
+    return note
+
+
+def _trainable(network: nn.Module, groups: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The groups without those that have no parameter; their modules go to the group after."""
+    kept: dict[str, list[str]] = {}
+    waiting: list[str] = []
+    for name, paths in groups.items():
+        waiting += paths
+        if any(_parameters(network, path) for path in waiting):
+            kept[name] = waiting
+            waiting = []
+    return kept
+
+
+def _transformer(network: nn.Module) -> dict[str, list[str]]:
+    layers = network.get_submodule("encoder.layers").named_children()
+    blocks = [f"encoder.layers.{name}" for name, _ in layers]
+    parts = torch.arange(len(blocks)).tensor_split(min(BLOCKS, len(blocks)))
+    groups = {"embed": ["class_token", "encoder.pos_embedding", "conv_proj"]}
+    groups |= {f"blocks{i}": [blocks[b] for b in part.tolist()] for i, part in enumerate(parts, 1)}
+    groups[f"blocks{len(parts)}"].append("encoder.ln")
+    return _with_rest(network, "heads.head", groups)
+
+
+def _with_rest(
+    network: nn.Module, classifier: str, groups: dict[str, list[str]]
+) -> dict[str, list[str]]:
+    """The groups, and one for each top-level module with parameters in none of them."""
+    taken = {
+        id(p) for paths in groups.values() for path in paths for p in _parameters(network, path)
+    }
+    taken |= {id(p) for p in network.get_submodule(classifier).parameters()}
+    rest = {n: p for n, p in network.named_parameters() if id(p) not in taken}
+    for top in dict.fromkeys(name.partition(".")[0] for name in rest):
+        inside = [n for n in rest if n.partition(".")[0] == top]
+        modules = list(dict.fromkeys(n.rpartition(".")[0] or n for n in inside))
+        groups[top] = [top] if _covers(network, top, inside) else modules
+    return groups
+
+
+def _covers(network: nn.Module, path: str, names: list[str]) -> bool:
+    """Whether the parameters below ``path`` are just those named."""
+    return len(_parameters(network, path)) == len(names)
+
+
+def load_function(name: str, argument: str) -> Callable[..., object]:
+    """The function ``"module:function"``.
+
+    Raises:
+        ValueError: it is not written so, or cannot be imported.
+    """
+    module, colon, attribute = name.partition(":")
+    try:
+        if not colon:
+            raise ImportError("no ':'")
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{argument}={name!r}: expected 'module:function' that Python can import ({error})"
+        ) from error
 
 
 def check_groups(model: nn.Module, groups: Sequence[LayerGroup]) -> None:
@@ -51,3 +238,6 @@ def check_groups(model: nn.Module, groups: Sequence[LayerGroup]) -> None:
     missing = [name for key, name in names.items() if key not in seen]
     if missing:
         raise ValueError(f"trainable parameters in no layer group: {', '.join(missing)}")
+    empty = [group.name for group in groups if not group.parameters(model)]
+    if empty:
+        raise ValueError(f"layer groups without a trainable parameter: {', '.join(empty)}")

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from asg_env.seeding import isolated_rng
 
+BACKBONE, HEAD = "backbone", "fc_new"  # names of the student's parts
+
 
 class Outputs(NamedTuple):
     """Logits of the new head, (N, K) float32, and of the frozen old classifier, (N, K_old)."""
@@ -25,7 +27,7 @@ class Student(nn.Module):
 
     Args:
         network: a pretrained classifier; it is copied.
-        classifier: attribute of ``network`` that holds its final linear layer.
+        classifier: dotted path of the final linear layer in ``network``.
         num_classes: outputs of the new head.
         hidden: width of the new head's hidden layer (Linear-ReLU-Linear).
         seed: initialises the new head (PyTorch's default initialisation).
@@ -36,10 +38,11 @@ class Student(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = copy.deepcopy(network)
-        old = getattr(self.backbone, classifier)
+        old = self.backbone.get_submodule(classifier)
         if not isinstance(old, nn.Linear):
             raise ValueError(f"{classifier!r} of the pretrained network is no nn.Linear: {old}")
-        setattr(self.backbone, classifier, nn.Identity())
+        parent, _, name = classifier.rpartition(".")
+        setattr(self.backbone.get_submodule(parent), name, nn.Identity())
         self.fc_old = old.requires_grad_(False)
         with isolated_rng(seed):
             layers = nn.Linear(old.in_features, hidden), nn.ReLU(), nn.Linear(hidden, num_classes)

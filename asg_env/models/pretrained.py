@@ -1,0 +1,208 @@
+"""Pretrained networks: by torchvision's names, CIFAR ResNets, or the user's own factory."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from asg_env.models.groups import load_function
+from asg_env.models.resnet import CifarResNet
+from asg_env.seeding import isolated_rng
+
+CIFAR = {f"cifar_resnet{depth}": depth for depth in (20, 32, 44, 56)}
+"""Our CIFAR ResNets; 10 classes unless the weights say otherwise."""
+CIFAR_SIZE, IMAGENET_SIZE = 32, 224
+RANDOM = "random"
+PREFIXES = ("module.",)  # that wrappers such as DataParallel put before parameter names
+WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which files keep the weights
+
+
+class Pretrained(NamedTuple):
+    """``network`` in eval mode, and the path of its final linear ``classifier``."""
+
+    network: nn.Module
+    classifier: str
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the classifier."""
+        layer = self.network.get_submodule(self.classifier)
+        assert isinstance(layer, nn.Linear)
+        return layer.out_features
+
+
+def load_pretrained(
+    model: str, weights: str | os.PathLike[str], classifier: str | None = None
+) -> Pretrained:
+    """Build a network and load its weights.
+
+    Args:
+        model: a torchvision classification model ("resnet101"), a key of :data:`CIFAR`, or
+            ``"module:factory"``, a function without arguments that returns an ``nn.Module``.
+        weights: a file (safetensors, or a state dict that PyTorch loads with ``weights_only``), a
+            name of torchvision's weights ("DEFAULT", "IMAGENET1K_V1": downloaded by torchvision
+            unless it has them), or ``"random"``.
+        classifier: path of the final linear layer; None: the last ``nn.Linear``.
+
+    Raises:
+        FileNotFoundError, ValueError: saying what to pass instead.
+    """
+    with isolated_rng(0):
+        network = _build(model, weights)
+    path = classifier or last_linear(network)
+    if not isinstance(_submodule(network, path), nn.Linear):
+        raise ValueError(f"classifier={path!r} of {model!r} is no nn.Linear")
+    if weights == RANDOM:
+        warnings.warn(f"{model} has random weights: there is no knowledge to keep", stacklevel=2)
+    elif not _is_name(weights):
+        network = _load_file(model, network, path, Path(weights))
+    return Pretrained(network.eval().requires_grad_(True), path)
+
+
+def input_size(model: str) -> int:
+    """Side of the images that a network was made for, pixels."""
+    return CIFAR_SIZE if model in CIFAR else IMAGENET_SIZE
+
+
+def last_linear(network: nn.Module) -> str:
+    """Path of a network's last ``nn.Linear``, its classifier."""
+    found = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not found:
+        raise ValueError("the network has no nn.Linear to serve as its classifier")
+    return found[-1]
+
+
+def _submodule(network: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return network.get_submodule(path)
+    except AttributeError:
+        return None
+
+
+def _is_name(weights: str | os.PathLike[str]) -> bool:
+    """Whether it is a name of torchvision's weights rather than a path."""
+    return (
+        isinstance(weights, str)
+        and re.fullmatch(r"DEFAULT|[A-Z0-9]+(_[A-Z0-9]+)*_V\d+", weights) is not None
+    )
+
+
+def _build(model: str, weights: str | os.PathLike[str], **options: Any) -> nn.Module:
+    if ":" in model or model in CIFAR:
+        if _is_name(weights):
+            raise ValueError(
+                f"weights={weights!r} are torchvision's, but model={model!r} is not: pass a file "
+                "of weights, or 'random'"
+            )
+        if model in CIFAR:
+            return CifarResNet(CIFAR[model], **options)
+        return _from_factory(model, options)
+    return _from_torchvision(model, weights, options)
+
+
+def _from_factory(model: str, options: dict[str, Any]) -> nn.Module:
+    network = load_function(model, "model")(**options)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"model={model!r} returned {type(network).__name__}, not an nn.Module")
+    return network
+
+
+def _from_torchvision(
+    model: str, weights: str | os.PathLike[str], options: dict[str, Any]
+) -> nn.Module:
+    from torchvision import models  # slow to import
+
+    known = models.list_models(module=models)
+    if model not in known:
+        raise ValueError(
+            f"model={model!r}: expected one of {', '.join(CIFAR)}, 'module:factory', or one of "
+            f"torchvision's: {', '.join(known)}"
+        )
+    if not _is_name(weights):
+        return models.get_model(model, weights=None, **options)
+    known = list(models.get_model_weights(model).__members__)
+    if weights not in ("DEFAULT", *known):
+        raise ValueError(f"weights={weights!r}: {model} has DEFAULT, {', '.join(known)}, or a file")
+    try:
+        return models.get_model(model, weights=weights)
+    except OSError as error:  # urllib's errors are of this kind
+        raise ValueError(
+            f"torchvision could not download weights={weights!r} of {model} ({error}): pass the "
+            "path of a file with them, weights='/path/to/weights.pth'"
+        ) from error
+
+
+def _load_file(model: str, network: nn.Module, classifier: str, path: Path) -> nn.Module:
+    """The network with a file's weights; rebuilt if they are for another number of classes."""
+    state = read_state(path)
+    own = network.state_dict()
+    rows = state.get(f"{classifier}.weight")
+    if rows is not None and len(rows) != len(own[f"{classifier}.weight"]) and ":" not in model:
+        with isolated_rng(0):
+            network = _build(model, RANDOM, num_classes=len(rows))
+        own = network.state_dict()
+    missing = [k for k in own if k not in state]
+    unknown = [k for k in state if k not in own]
+    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
+    if missing or unknown or shapes:
+        raise ValueError(
+            f"{path} holds weights of another architecture than {model!r}: "
+            f"{len(missing)} parameters missing{_some(missing)}, {len(unknown)} unknown"
+            f"{_some(unknown)}, {len(shapes)} of another shape{_some(shapes)}"
+        )
+    network.load_state_dict(state)
+    return network
+
+
+def _some(names: list[str]) -> str:
+    return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
+
+
+def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The state dict of a file; nothing in the file is executed.
+
+    Wrappers are taken off: a ``state_dict`` entry around it, and ``module.`` before every name.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is truncated, or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no weight file {path}: expected safetensors or a PyTorch state dict, or a name of "
+            "torchvision's weights such as 'IMAGENET1K_V1', or 'random'"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is no whole weight file: {error}") from error
+    except Exception as error:  # pickle's UnpicklingError: content that weights_only refuses
+        raise ValueError(
+            f"{path} holds more than tensors, and is not loaded: save its state_dict() ({error})"
+        ) from error
+    return _unwrapped(content, path)
+
+
+def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
+    for key in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(f"{path} holds no state dict (names -> tensors)")
+    for prefix in PREFIXES:
+        if content and all(name.startswith(prefix) for name in content):
+            content = {name.removeprefix(prefix): value for name, value in content.items()}
+    return dict(content)

@@ -1,0 +1,157 @@
+"""Tasks whose images are files: what VisDA-17 and a user's own folders have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from asg_env.data.decode import Transform
+from asg_env.data.files import FileList, held_out
+from asg_env.data.image_split import ImageSplit, LoaderSettings
+from asg_env.models.groups import GroupsLike, student_groups
+from asg_env.models.pretrained import Pretrained, input_size, load_pretrained
+from asg_env.models.student import Student
+from asg_env.tasks.base import Defaults, Problem, Task
+
+HEAD_WIDTH = 512  # of the new head's hidden layer (paper); at most the width of the features
+LARGE = 64  # pixels from which channels_last pays
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """How the images of a task are read and which network is fine-tuned: environment arguments."""
+
+    model: str = "resnet101"
+    """A torchvision classification model, ``cifar_resnet20`` (32, 44, 56), or "module:factory"."""
+    weights: str | os.PathLike[str] = "IMAGENET1K_V1"
+    """A file (safetensors or a state dict), a name of torchvision's weights, or ``"random"``."""
+    classifier: str | None = None
+    """Path of the network's final linear layer; None: the last ``nn.Linear``."""
+    groups: GroupsLike | None = None
+    """Layer groups: {name: [paths]}, a function network -> such a mapping, or "module:function"."""
+    hidden: int | None = None
+    """Width of the new head's hidden layer; None: 512 (paper), at most that of the features."""
+    image_size: int | None = None
+    """Side of the images, pixels; None: 224, or 32 for the CIFAR ResNets."""
+    held_out: float = 0.1
+    """Share of the source images, class by class, in each of inner_valid and outer_valid."""
+    flip_average: bool = False
+    """Evaluate the mean of sigmoid(logits) over each image and its mirror (paper)."""
+    workers: int | None = None
+    """Decoding threads; 0: none. None: one a core, at most eight, and 0 in worker processes."""
+    cache: str | os.PathLike[str] = "auto"
+    """Where decoded images and teacher outputs are kept: ``"none"``, ``"memory"``, a folder, or
+    ``"auto"``: memory up to 1 GiB a split."""
+    on_error: str = "stop"
+    """An unreadable image stops the run with its name (``"stop"``), or is left out (``"skip"``)."""
+
+    @property
+    def loader(self) -> LoaderSettings:
+        """The part that the loader reads."""
+        return LoaderSettings(self.workers, os.fspath(self.cache), self.on_error)
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """The folder to keep things in, or None."""
+        cache = os.fspath(self.cache)
+        return None if cache in ("none", "memory", "auto") else Path(cache)
+
+
+class ImageFilesTask(Task):
+    """Fine-tuning on labelled image files.
+
+    Args:
+        name: the task's.
+        dataset: what the images are, as shown to people.
+        source: synthetic images; train, inner_valid and outer_valid come out of them.
+        target: real images of the same classes.
+        retention: real images of the pretrained network's classes, in its order, or None.
+        settings: how they are read, and the network.
+        defaults: of the environment's arguments.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dataset: str,
+        source: FileList,
+        target: FileList,
+        retention: FileList | None,
+        settings: ImageSettings,
+        defaults: Defaults,
+    ) -> None:
+        self.size = settings.image_size or input_size(settings.model)
+        self.name, self.dataset = name, dataset
+        self.defaults = dataclasses.replace(defaults, channels_last=self.size >= LARGE)
+        self.source, self.target, self.retention = source, target, retention
+        self.settings = settings
+        self.parts: tuple[np.ndarray, ...] = held_out(source, settings.held_out, seed=0)
+
+    def variants(self, split: str) -> Sequence[str]:
+        """None: there is one data set."""
+        return []
+
+    def load(self, variant: str | None) -> Problem:
+        """The problem; the same object every time."""
+        self.check_variant(variant)
+        return self._problem
+
+    @cached_property
+    def _problem(self) -> Problem:
+        settings = self.settings
+        made = load_pretrained(settings.model, settings.weights, settings.classifier)
+        size, loader = self.size, settings.loader
+        transform = Transform(size, size)
+        names = ("train", "inner_valid", "outer_valid")
+        source = {
+            name: ImageSplit(self.source.subset(part), transform, loader)
+            for name, part in zip(names, self.parts, strict=True)
+        }
+        retention = None
+        if self.retention is not None:
+            _check_retention(self.retention, made)
+            retention = ImageSplit(self.retention, transform, loader)
+        classes = self.source.classes
+        head = self._head(made)
+        _check_size(made, size)
+        return Problem(
+            dataset=self.dataset,
+            variant=None,
+            splits={**source, "test": ImageSplit(self.target, transform, loader)},
+            retention=retention,
+            classes=classes,
+            network=made.network,
+            student=lambda seed: Student(made.network, made.classifier, len(classes), head, seed),
+            groups=student_groups(made.network, made.classifier, settings.groups, size),
+            flip_average=settings.flip_average,
+            teacher_folder=settings.cache_folder,
+        )
+
+    def _head(self, made: Pretrained) -> int:
+        features = made.network.get_submodule(made.classifier).in_features
+        assert isinstance(features, int)
+        return self.settings.hidden or min(HEAD_WIDTH, features)
+
+
+def _check_retention(files: FileList, made: Pretrained) -> None:
+    if len(files.classes) != made.num_classes:
+        raise ValueError(
+            f"{files.root} has {len(files.classes)} class folders, but the pretrained network has "
+            f"{made.num_classes} classes: retention_root needs one folder for each of them, in "
+            "the order of the network's outputs when sorted by name"
+        )
+
+
+def _check_size(made: Pretrained, size: int) -> None:
+    try:
+        with torch.no_grad():
+            made.network(torch.zeros(1, 3, size, size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ValueError(f"the network does not accept {size} x {size} images: {error}") from error

@@ -1,0 +1,56 @@
+"""``ASG-ImageFolder-v0``: your own folders and your own network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from asg_env.data.files import FileList, read_class_folders
+from asg_env.tasks.base import Defaults
+from asg_env.tasks.image_files import ImageFilesTask, ImageSettings
+
+EPOCHS = 10
+DEFAULTS = Defaults(
+    base_lr=0.01,
+    guidance=0.3,
+    budget=0,  # EPOCHS, see the factory
+    window="paper",
+    batch_size=32,
+    clip_norm=5.0,
+)
+
+
+def image_folder_task(
+    source_root: str | os.PathLike[str],
+    target_root: str | os.PathLike[str],
+    retention_root: str | os.PathLike[str] | None,
+    settings: ImageSettings,
+) -> ImageFilesTask:
+    """The task on class folders.
+
+    Args:
+        source_root, target_root: one folder for each class, the same in both.
+        retention_root: one folder for each class of the pretrained network, or None.
+        settings: network and loader.
+
+    Raises:
+        FileNotFoundError, ValueError: a folder that is not there, has no images, or other classes.
+    """
+    source, target = read_class_folders(source_root), read_class_folders(target_root)
+    _check_classes(source, target)
+    retention = None if retention_root is None else read_class_folders(retention_root)
+    dataset = f"{Path(source_root).name} -> {Path(target_root).name}"
+    return ImageFilesTask("image_folder", dataset, source, target, retention, settings, DEFAULTS)
+
+
+def _check_classes(source: FileList, target: FileList) -> None:
+    if source.classes != target.classes:
+        only = [
+            f"only in {a.root}: {', '.join(names)}"
+            for a, b in ((source, target), (target, source))
+            if (names := [n for n in a.classes if n not in b.classes])
+        ]
+        raise ValueError(
+            f"source and target must have the same class folders; {'; '.join(only)}: rename or "
+            "remove them"
+        )
