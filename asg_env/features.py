@@ -25,7 +25,7 @@ def group_features(model: nn.Module, groups: Sequence[LayerGroup], images: Tenso
     def keep(index: int):  # type: ignore[no-untyped-def]
         return lambda _module, _inputs, output: taken.__setitem__(index, _pooled(output))
 
-    taps = [model.get_submodule(group.modules[-1]) for group in groups]
+    taps = [group.output(model) for group in groups]
     handles = [tap.register_forward_hook(keep(i)) for i, tap in enumerate(taps)]
     try:
         with torch.inference_mode():
@@ -33,6 +33,9 @@ def group_features(model: nn.Module, groups: Sequence[LayerGroup], images: Tenso
     finally:
         for handle in handles:
             handle.remove()
+    unused = [group.name for i, group in enumerate(groups) if i not in taken]
+    if unused:
+        raise ValueError(f"the network does not run the last module of group {unused[0]!r}")
     return [taken[i] for i in range(len(groups))]
 
 

@@ -151,10 +151,10 @@ def _by_resolution(network: nn.Module, classifier: str, size: int) -> dict[str, 
     finally:
         for handle in handles:
             handle.remove()
+    order = list(dict.fromkeys(sides.values()))
     groups: dict[str, list[str]] = {}
-    for path in sides:
-        key = f"conv{1 + sorted(set(sides.values()), reverse=True).index(sides[path])}"
-        groups.setdefault(key, []).append(path)
+    for path, side in sides.items():
+        groups.setdefault(f"conv{1 + order.index(side)}", []).append(path)
     return _with_rest(network, classifier, _trainable(network, groups))
 
 

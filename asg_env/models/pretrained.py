@@ -22,6 +22,7 @@ CIFAR = {f"cifar_resnet{depth}": depth for depth in (20, 32, 44, 56)}
 """Our CIFAR ResNets; 10 classes unless the weights say otherwise."""
 CIFAR_SIZE, IMAGENET_SIZE = 32, 224
 RANDOM = "random"
+COUNTER = ".num_batches_tracked"  # of batch norm: used in training mode only
 PREFIXES = ("module.",)  # that wrappers such as DataParallel put before parameter names
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which files keep the weights
 
@@ -150,6 +151,8 @@ def _load_file(model: str, network: nn.Module, classifier: str, path: Path) -> n
         with isolated_rng(0):
             network = _build(model, RANDOM, num_classes=len(rows))
         own = network.state_dict()
+    counters = {k: v for k, v in own.items() if k.endswith(COUNTER)}  # not in files before 2018
+    state = {**counters, **state}
     missing = [k for k in own if k not in state]
     unknown = [k for k in state if k not in own]
     shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
