@@ -65,14 +65,16 @@ class SchedulePolicy:
     """A baseline as a policy.
 
     Args:
-        name: a key of :data:`SCHEDULES`.
+        schedule: a key of :data:`SCHEDULES`.
+        name: shown in tables; None: the schedule's.
+        env_kwargs: more arguments of the environment that belong to it.
     """
 
-    def __init__(self, name: str) -> None:
-        if name not in SCHEDULES:
-            raise ValueError(f"unknown schedule {name!r}; known: {', '.join(SCHEDULES)}")
-        self.name = name
-        self.env_kwargs: dict[str, Any] = {"action": "continuous"}
+    def __init__(self, schedule: str, name: str | None = None, **env_kwargs: Any) -> None:
+        if schedule not in SCHEDULES:
+            raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(SCHEDULES)}")
+        self.schedule, self.name = schedule, name or schedule
+        self.env_kwargs: dict[str, Any] = {"action": "continuous", **env_kwargs}
 
     def begin(
         self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
@@ -85,5 +87,5 @@ class SchedulePolicy:
     def act(self, observation: np.ndarray) -> np.ndarray:
         """The action (G,) float32 for an observation."""
         progress = float(observation[self._progress])
-        scales = SCHEDULES[self.name](progress, self._groups, self._rng)
+        scales = SCHEDULES[self.schedule](progress, self._groups, self._rng)
         return np.clip(scales, 0, 1).astype(np.float32)

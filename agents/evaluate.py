@@ -20,7 +20,7 @@ def compare(
     policies: Sequence[Policy],
     env_id: str,
     env_kwargs: dict[str, Any],
-    variant: str,
+    variant: str | None,
     seeds: Sequence[int],
     path: Path,
     processes: int = 2,

@@ -67,11 +67,9 @@ def comparison_markdown(rows: Sequence[dict[str, Any]], reference: str) -> str:
     ]
     for name in names:
         gap = cells[name, "return"]
-        shown = (
-            "" if gap["difference"] is None else _cell(gap["difference"], gap["difference_ci95"])
-        )
-        values = [_cell(c["mean"], c["ci95"], k) for k in METRICS for c in [cells[name, k]]]
-        lines.append(f"| {' | '.join([name, *values, shown])} |")
+        less = "" if gap["difference"] is None else shown(gap["difference"], gap["difference_ci95"])
+        values = [shown(c["mean"], c["ci95"], k) for k in METRICS for c in [cells[name, k]]]
+        lines.append(f"| {' | '.join([name, *values, less])} |")
     seeds = min(r["seeds"] for r in rows)
     lines.append(
         f"\nMeans over {seeds} fresh seeds on held-out variants, 95% confidence intervals "
@@ -80,7 +78,8 @@ def comparison_markdown(rows: Sequence[dict[str, Any]], reference: str) -> str:
     return "\n".join(lines)
 
 
-def _cell(mean: float | None, ci: Sequence[float], key: str = "return") -> str:
+def shown(mean: float | None, ci: Sequence[float], key: str = "return") -> str:
+    """A mean and its interval as a cell of a table; accuracies in percent."""
     if mean is None or np.isnan(mean):
         return "-"
     scale, digits = (1, 3) if key == "return" else (100, 1)
@@ -92,10 +91,7 @@ def write_report(records: Sequence[Record], out: Path, reference: str) -> str:
     """Write table.md, table.json and the plots into ``out``; return the Markdown."""
     rows = comparison_rows(records, reference)
     markdown = comparison_markdown(rows, reference)
-    write_atomic(out / "table.md", (markdown + "\n").encode())
-    write_atomic(
-        out / "table.json", (json.dumps({"rows": _finite(rows)}, indent=1) + "\n").encode()
-    )
+    write_table(markdown, rows, out)
     plot_lr(by_policy(records)[reference], out / "lr_over_time.png")
     if (out / "metrics.jsonl").exists():
         lines = (out / "metrics.jsonl").read_text().splitlines()
@@ -103,12 +99,19 @@ def write_report(records: Sequence[Record], out: Path, reference: str) -> str:
     return markdown
 
 
-def _finite(value: Any) -> Any:
+def write_table(markdown: str, rows: Sequence[dict[str, Any]], out: Path) -> None:
+    """Write table.md for people and table.json beside it."""
+    write_atomic(out / "table.md", (markdown + "\n").encode())
+    text = json.dumps({"rows": finite(list(rows))}, indent=1) + "\n"
+    write_atomic(out / "table.json", text.encode())
+
+
+def finite(value: Any) -> Any:
     """The same with null for NaN and infinity, which JSON lacks."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
