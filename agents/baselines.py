@@ -57,8 +57,11 @@ SCHEDULES: dict[str, Schedule] = {
         warmup_poly_factor(p) * small_backbone_scales(g)
     ),
     "layer_decay": lambda p, g, rng: LAYER_DECAY ** np.arange(g - 1, -1, -1.0),
+    "large_warmup_poly": lambda p, g, rng: warmup_poly_factor(p) * np.ones(g),
+    "frozen_backbone_warmup_poly": lambda p, g, rng: warmup_poly_factor(p) * frozen_scales(g),
 }
 """Every baseline by name."""
+COMPARED = tuple(SCHEDULES)[:8]  # those that a learned policy is compared with by default
 
 
 class SchedulePolicy:

@@ -31,7 +31,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from torch import Tensor
 from tqdm import tqdm
 
-from agents.baselines import SCHEDULES, SchedulePolicy
+from agents.baselines import COMPARED, SchedulePolicy
 from agents.checkpoint import Checkpoint, open_run, read_checkpoint, write_checkpoint
 from agents.evaluate import compare
 from agents.network import (
@@ -391,7 +391,7 @@ def main(args: Args) -> None:
     policies: list[Policy] = [
         LearnedPolicy(network, greedy=True, name="reinforce"),
         LearnedPolicy(network, greedy=False, name="reinforce_sampled"),
-        *(SchedulePolicy(name) for name in SCHEDULES),
+        *(SchedulePolicy(name) for name in COMPARED),
     ]
     seeds = [EVAL_SEED + i for i in range(args.eval_seeds)]
     records = compare(
