@@ -8,7 +8,8 @@
         model cifar_resnet20 weights resnet20.th budget 400 window 50
 
 Every row is one schedule, played to the end of the budget from several seeds; the last weights
-count. All follow the paper's warm-up/poly factor over time, as its hand-tuned runs do. Writes records (JSONL; run it again to resume), the table (Markdown + JSON) and a plot.
+count. All follow the paper's warm-up/poly factor over time, as its hand-tuned runs do. Writes
+records (JSONL; run it again to resume), the table (Markdown + JSON) and a plot.
 """
 
 from __future__ import annotations
