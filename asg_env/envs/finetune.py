@@ -22,6 +22,7 @@ from asg_env.envs.rendering import render_ansi, render_frame
 from asg_env.envs.rewards import REWARDS, Transition, capped, crash_reward, rewards_of
 from asg_env.envs.snapshot import Snapshot, read_snapshot, write_snapshot
 from asg_env.envs.windows import PAPER_MIN_WINDOW, fixed_windows, paper_windows
+from asg_env.models.student import Student
 from asg_env.optimizee import Optimizee, WindowStats
 from asg_env.sampling import epoch_length
 from asg_env.seeding import cpu_threads
@@ -157,6 +158,19 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         return self._threads or torch.get_num_threads()
 
     @property
+    def epoch_length(self) -> int:
+        """Optimizer steps in one pass over the ``train`` split."""
+        assert self.config.batch_size is not None
+        return epoch_length(len(self.problem.splits["train"]), self.config.batch_size)
+
+    @property
+    def student(self) -> Student:
+        """The network that is being fine-tuned: to read, not to change."""
+        if self._optimizee is None:
+            raise ResetNeeded("call reset() before asking for the student")
+        return self._optimizee.student
+
+    @property
     def title(self) -> str:
         """Task, variant and dataset, for people."""
         variant = self._episode.variant if self._episode else self.config.variant
@@ -236,12 +250,11 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         Raises:
             ValueError: the budget leaves no decision.
         """
-        window, budget, batch = self.config.window, self.config.budget, self.config.batch_size
-        assert budget is not None and batch is not None
+        window, budget = self.config.window, self.config.budget
+        assert budget is not None
         if isinstance(window, int):
             return 0, fixed_windows(window, budget)
-        epoch = epoch_length(len(self.problem.splits["train"]), batch)
-        windows = paper_windows(epoch, budget, PAPER_MIN_WINDOW)
+        windows = paper_windows(self.epoch_length, budget, PAPER_MIN_WINDOW)
         if len(windows) < 2:
             raise ValueError(
                 f"budget={budget} leaves no decision: with window='paper' the first "
