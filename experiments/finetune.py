@@ -124,7 +124,10 @@ def env_kwargs(args: Args, policy: Policy) -> dict[str, Any]:
 def _budget(args: Args, kwargs: dict[str, Any]) -> int:
     """``args.epochs`` in optimizer steps."""
     if "budget" in kwargs:
-        raise SystemExit("--epochs and --env-kwargs budget both say how long to train: choose one")
+        raise SystemExit(
+            "--epochs and --env-kwargs budget both say how long to train: leave one out "
+            "(--epochs None leaves it to budget)"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the environment of the run warns again
         length = make_env(args, {**kwargs, "budget": 1, "window": 1}).epoch_length
@@ -146,8 +149,8 @@ def make_env(args: Args, kwargs: dict[str, Any]) -> FinetuneEnv:
     return env
 
 
-def main(args: Args) -> None:
-    """Fine-tune, or go on with it, and report."""
+def prepare(args: Args) -> Run:
+    """The run that the arguments ask for; SystemExit, before anything is written, if one is bad."""
     with blamed_on("arguments"):
         check_choice("--select", args.select, SELECTIONS)
         for option, value in (("--seed", args.seed), ("--save-every", args.save_every)):
@@ -159,13 +162,18 @@ def main(args: Args) -> None:
     env = make_env(args, kwargs)
     with blamed_on("--policy"):
         policy.begin(env.group_names, env.observation_names, args.seed)
+    return Run(args.out, args.env, kwargs, env, policy, args.seed, args.select, args.save_every)
+
+
+def main(args: Args) -> None:
+    """Fine-tune, or go on with it, and report."""
+    run = prepare(args)
     open_run(args.out, dataclasses.asdict(args))
     if SELECTIONS[args.select].oracle:
         print(f"warning: --select {args.select}: {ORACLE_NOTE}", file=sys.stderr)
-    run = Run(args.out, args.env, kwargs, env, policy, args.seed, args.select, args.save_every)
     try:
         record = run.train()
-        print(write_run_report(record, run.evaluations, args.select, env.title, args.out))
+        print(write_run_report(record, run.evaluations, args.select, run.env.title, args.out))
     except DamagedRun as error:
         raise SystemExit(f"{error}; choose another --out, or delete {args.out}") from error
     except OSError as error:
