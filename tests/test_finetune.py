@@ -369,8 +369,6 @@ def test_the_table_of_rules_shows_what_was_not_measured_as_a_dash():
     [
         ({"policy": "smal_backbone"}, "no schedule and no file; the schedules are random, large"),
         ({"policy": ""}, "no schedule and no file"),
-        ({"policy": "tests"}, "no policy file tests.policy.safetensors"),
-        ({"policy": "README.md"}, "--policy: no policy file"),
         ({"env": "ASG-Digit-v0"}, "doesn't exist.*Known: ASG-Digits-v0"),
         ({"env": "nowhere:ASG-Digits-v0"}, "No module named 'nowhere'"),
         ({"env": "CartPole-v1"}, "--env CartPole-v1"),
@@ -392,6 +390,13 @@ def test_a_bad_argument_is_one_line_and_writes_nothing(change, message, tmp_path
         finetune.main(args)
     assert "\n" not in str(error.value)
     assert not args.out.exists()
+
+
+def test_a_folder_without_a_policy_is_refused(tmp_path):
+    args = dataclasses.replace(TINY, policy=str(tmp_path), out=tmp_path / "run")
+    with pytest.raises(SystemExit, match="--policy: no policy file") as error:
+        finetune.main(args)
+    assert str(tmp_path) in str(error.value)
 
 
 def test_a_policy_for_another_number_of_groups_is_refused(tmp_path):
