@@ -93,3 +93,9 @@ def open_run(folder: Path, args: dict[str, Any]) -> None:
                 f"--out {folder} holds a run with {name}={before.get(name)!r}, not "
                 f"{args[name]!r}: choose another --out, or delete it"
             )
+
+
+def keep_lines(path: Path, count: int) -> None:
+    """Drop what a log says beyond its first lines: what came after the last checkpoint."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    write_atomic(path, "".join(lines[:count]).encode())

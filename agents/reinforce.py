@@ -26,13 +26,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import gymnasium as gym
 import numpy as np
 import torch
-import tyro
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from torch import Tensor
 from tqdm import tqdm
 
 from agents.baselines import COMPARED, SchedulePolicy
-from agents.checkpoint import Checkpoint, open_run, read_checkpoint, write_checkpoint
+from agents.checkpoint import (
+    Checkpoint,
+    keep_lines,
+    open_run,
+    read_checkpoint,
+    write_checkpoint,
+)
 from agents.evaluate import compare
 from agents.network import (
     GLOBAL_SIGNALS,
@@ -43,8 +48,8 @@ from agents.network import (
     sample,
     save_policy,
 )
+from agents.presets import parse_preset
 from agents.report import write_report
-from asg_env.envs.snapshot import write_atomic
 from asg_env.records import Policy
 
 
@@ -351,7 +356,7 @@ def train(args: Args) -> RecurrentPolicy:
         saved = read_checkpoint(args.out)
         if saved is not None:
             trainer.restore(saved)
-        _keep_lines(metrics, trainer.update)
+        keep_lines(metrics, trainer.update)
         board = SummaryWriter(args.out / "tensorboard", purge_step=trainer.update + 1)
         bar = tqdm(range(trainer.update, args.updates), "meta-training", args.updates)
         bar.update(trainer.update)
@@ -369,12 +374,6 @@ def train(args: Args) -> RecurrentPolicy:
         envs.close(terminate=True)
     save_policy(trainer.network, args.out)
     return trainer.network
-
-
-def _keep_lines(path: Path, count: int) -> None:
-    """Drop what was logged after the last checkpoint."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    write_atomic(path, "".join(lines[:count]).encode())
 
 
 def _log(board: Any, row: dict[str, Any]) -> None:
@@ -403,11 +402,7 @@ def main(args: Args) -> None:
 
 def parse(argv: list[str]) -> Args:
     """Arguments of the command line; ``--preset`` chooses the defaults."""
-    preset = "fixed"
-    for i, word in enumerate(argv):
-        if word.startswith("--preset"):
-            preset = word.partition("=")[2] or "".join(argv[i + 1 : i + 2])
-    return tyro.cli(Args, default=PRESETS.get(preset, PRESETS["fixed"]), args=argv)
+    return parse_preset(PRESETS, argv)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from asg_env.envs.rendering import draw_scales
 from asg_env.envs.snapshot import write_atomic
 from asg_env.records import Record
+from asg_env.selection import SELECTIONS, Evaluation
 from asg_env.statistics import mean_ci95
 
 METRICS = ("return", "accuracy", "retention")
@@ -164,3 +166,103 @@ def plot_lr(episodes: dict[int, Record], path: Path) -> None:
         axes.label_outer()
     figure.suptitle(f"{whole[0].policy}: mean and std over {len(whole)} episodes")
     figure.savefig(path)
+
+
+# -- one fine-tuning run ---------------------------------------------------------------------------
+
+ORACLE_NOTE = "oracle: chosen by the labels of the real target, a bound and not a result"
+SHOWN = (  # metric, split and key in an evaluation, column title
+    ("accuracy", "test", "accuracy", "target accuracy, %"),
+    ("retention", "test", "retention", "retention, %"),
+    ("inner_valid_accuracy", "inner_valid", "accuracy", "inner_valid accuracy, %"),
+)
+
+
+def selection_rows(evaluations: Sequence[Evaluation], selected: str) -> list[dict[str, Any]]:
+    """One row for each rule of SELECTIONS and metric; ``selected`` is the rule in use."""
+    rows = []
+    for name, rule in SELECTIONS.items():
+        chosen = evaluations[rule.choose(evaluations)]
+        about = {"epoch": chosen.epoch, "steps": chosen.steps, "selected": name == selected}
+        for metric_name, split, key, _ in SHOWN:
+            value = getattr(chosen, split).get(key, float("nan"))
+            row = {"name": name, "metric": metric_name, "mean": value, "ci95": None, "seeds": 1}
+            rows.append({**row, **about, "oracle": rule.oracle})
+    return rows
+
+
+def selection_markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The same for people."""
+    titles = [title for *_, title in SHOWN]
+    lines = [
+        f"| rule | epoch | step | {' | '.join(titles)} |",
+        f"|{' --- |' * (3 + len(titles))}",
+    ]
+    by_rule: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_rule.setdefault(row["name"], []).append(row)
+    for name, cells in by_rule.items():
+        first = cells[0]
+        shown = f"{name} (saved)" if first["selected"] else name
+        values = [_percent(cell["mean"]) for cell in cells]
+        lines.append(
+            f"| {shown} | {first['epoch']:.2f} | {first['steps']} | {' | '.join(values)} |"
+        )
+    return "\n".join([*lines, "", f"One run, so no spread. {ORACLE_NOTE}."])
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None or np.isnan(value) else f"{100 * value:.1f}"
+
+
+def write_run_report(
+    record: Record, evaluations: Sequence[Evaluation], selected: str, title: str, out: Path
+) -> str:
+    """Write record.json, summary.md, summary.json and run.png into ``out``; return the Markdown."""
+    rows = selection_rows(evaluations, selected)
+    about = {
+        "title": title,
+        "policy": record.policy,
+        "env": record.env_id,
+        "seed": record.reset_seed,
+        "return": record.episode_return,
+        "error_type": record.error_type,
+    }
+    markdown = f"{title}; {record.policy}\n\n{selection_markdown(rows)}"
+    summary = json.dumps(finite({**about, "rows": rows}), indent=1)
+    write_atomic(out / "record.json", (record.to_json() + "\n").encode())
+    write_atomic(out / "summary.json", (summary + "\n").encode())
+    write_atomic(out / "summary.md", (markdown + "\n").encode())
+    plot_run(record, evaluations, selected, out / "run.png")
+    return markdown
+
+
+def plot_run(record: Record, evaluations: Sequence[Evaluation], selected: str, path: Path) -> None:
+    """Accuracies and the LR scale of each layer group over the optimizer steps of one run."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((8, 6), 120, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    mesh = draw_scales(lower, record.groups, np.array(record.steps), record.lr_scales)
+    lower.set(xlabel="optimizer step", ylabel="layer group", xlim=(0, record.steps[-1]))
+    figure.colorbar(mesh, ax=lower, label="LR / base LR", pad=0.01)
+    _draw_evaluations(upper, evaluations, selected)
+    ending = f" ({record.error_type})" if record.error_type else ""
+    figure.suptitle(f"{record.env_id}, {record.policy}, seed {record.reset_seed}{ending}")
+    figure.savefig(path)
+
+
+def _draw_evaluations(axes: Any, evaluations: Sequence[Evaluation], selected: str) -> None:
+    steps = [e.steps for e in evaluations]
+    for _, split, key, title in SHOWN:
+        values = [100 * getattr(e, split).get(key, float("nan")) for e in evaluations]
+        if not np.isnan(values).all():
+            label = title.removesuffix(", %")
+            axes.plot(steps, values, marker=".", label=label, clip_on=False)
+    chosen = evaluations[SELECTIONS[selected].choose(evaluations)]
+    place = [chosen.steps], [100 * chosen.test["accuracy"]]
+    look = {"marker": "*", "markersize": 14, "color": "black", "linestyle": "", "clip_on": False}
+    axes.plot(*place, label=f"saved ({selected})", **look)
+    axes.set(ylabel="%", ylim=(0, 102))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, ncol=4, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)

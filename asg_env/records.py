@@ -89,6 +89,72 @@ class Record:
             raise ValueError(f"not a record: {line[:80]!r}... ({error})") from error
 
 
+@dataclass(frozen=True)
+class Decision:
+    """What a policy did once and what came of it; see :class:`Record` for the units."""
+
+    action: list[float]
+    reward: float
+    lr_scale: list[float]
+    steps: int
+    terminated: bool
+    truncated: bool
+    error_type: str | None
+
+    @property
+    def last(self) -> bool:
+        """Whether the episode ended with it."""
+        return self.terminated or self.truncated
+
+
+def decide(
+    env: gym.Env[Any, Any], policy: Policy, observation: np.ndarray
+) -> tuple[Decision, np.ndarray, dict[str, Any]]:
+    """Let a policy take one decision; return it and the observation and info that followed."""
+    u: Any = env.unwrapped
+    action = policy.act(observation)
+    observation, reward, terminated, truncated, info = env.step(action)
+    decision = Decision(
+        action=np.asarray(action).tolist(),
+        reward=float(reward),
+        lr_scale=(info["lr"] / u.config.base_lr).tolist(),
+        steps=info["steps"],
+        terminated=bool(terminated),
+        truncated=bool(truncated),
+        error_type=info.get("error_type"),
+    )
+    return decision, observation, info
+
+
+def record_of(
+    env: gym.Env[Any, Any],
+    run: tuple[str, str, dict[str, Any], int],
+    first_step: int,
+    decisions: Sequence[Decision],
+    final: dict[str, float],
+) -> Record:
+    """The record of an episode of ``env``.
+
+    Args:
+        env: what it was played on.
+        run: the policy's name, the environment's id and arguments, and the reset's seed.
+        first_step: optimizer steps done before the first decision.
+        decisions: all of them.
+        final: ``evaluate("test")`` at the end.
+    """
+    u: Any = env.unwrapped
+    last = decisions[-1]
+    return Record(
+        *(*run, u.group_names, [d.action for d in decisions], [d.reward for d in decisions]),
+        *([d.lr_scale for d in decisions], [first_step, *(d.steps for d in decisions)], final),
+        terminated=last.terminated,
+        truncated=last.truncated,
+        error_type=last.error_type,
+        device=u.device.type,
+        threads=u.threads,
+    )
+
+
 def run_episode(
     env: gym.Env[Any, Any], policy: Policy, env_id: str, kwargs: dict[str, Any], seed: int
 ) -> Record:
@@ -96,21 +162,12 @@ def run_episode(
     u: Any = env.unwrapped
     observation, info = env.reset(seed=seed)
     policy.begin(u.group_names, u.observation_names, seed)
-    actions, rewards, scales, steps = [], [], [], [info["steps"]]
-    terminated = truncated = False
-    while not (terminated or truncated):
-        action = policy.act(observation)
-        observation, reward, terminated, truncated, info = env.step(action)
-        actions.append(np.asarray(action).tolist())
-        rewards.append(float(reward))
-        scales.append((info["lr"] / u.config.base_lr).tolist())
-        steps.append(info["steps"])
-    final = u.evaluate("test")
-    return Record(
-        *(policy.name, env_id, kwargs, seed, u.group_names, actions, rewards, scales, steps, final),
-        *(bool(terminated), bool(truncated), info.get("error_type")),
-        *(u.device.type, u.threads),
-    )
+    first_step, decisions = info["steps"], list[Decision]()
+    while not (decisions and decisions[-1].last):
+        decision, observation, _ = decide(env, policy, observation)
+        decisions.append(decision)
+    run = policy.name, env_id, kwargs, seed
+    return record_of(env, run, first_step, decisions, u.evaluate("test"))
 
 
 class _Replayed:

@@ -23,6 +23,7 @@ from asg_env.envs.rendering import render_ansi, render_frame
 from asg_env.envs.rewards import REWARDS, Transition, capped, crash_reward, rewards_of
 from asg_env.envs.snapshot import Snapshot, read_snapshot, write_snapshot
 from asg_env.envs.windows import PAPER_MIN_WINDOW, fixed_windows, paper_windows
+from asg_env.models.student import Student
 from asg_env.optimizee import Optimizee, OptimizeeSettings, WindowStats
 from asg_env.sampling import epoch_length
 from asg_env.seeding import cpu_threads
@@ -164,6 +165,13 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
     def threads(self) -> int:
         """CPU threads that it runs with."""
         return self._threads or torch.get_num_threads()
+
+    @property
+    def student(self) -> Student:
+        """The network that is being fine-tuned: to read, not to change."""
+        if self._optimizee is None:
+            raise ResetNeeded("call reset() before asking for the student")
+        return self._optimizee.student
 
     @property
     def title(self) -> str:

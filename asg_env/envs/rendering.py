@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,11 @@ def render_frame(groups: Sequence[str], episode: Episode, title: str) -> np.ndar
     figure = Figure(SIZE, DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 2, height_ratios=(3, 2))
-    _draw_scales(figure, figure.add_subplot(grid[0, :]), groups, episode)
+    scales = [row["scales"] for row in episode.history[1:]]
+    axes = figure.add_subplot(grid[0, :])
+    mesh = draw_scales(axes, groups, _edges(episode), scales)
+    axes.set_title("LR / base LR of each layer group (white: to come)")
+    figure.colorbar(mesh, ax=axes, pad=0.01)
     _draw_losses(figure.add_subplot(grid[1, 0]), episode)
     _draw_rewards(figure.add_subplot(grid[1, 1]), episode)
     state = f", {episode.error}" if episode.error else ""
@@ -36,16 +41,28 @@ def _edges(episode: Episode) -> np.ndarray:
     return start + np.concatenate([[0], np.cumsum(episode.windows)])
 
 
-def _draw_scales(figure, axes, groups: Sequence[str], episode: Episode) -> None:  # type: ignore[no-untyped-def]
-    table = np.full((len(groups), len(episode.windows)), np.nan)
-    for column, row in enumerate(episode.history[1:]):
-        table[:, column] = row["scales"]
-    edges = _edges(episode)
+def draw_scales(
+    axes: Any, groups: Sequence[str], edges: np.ndarray, scales: Sequence[Sequence[float]]
+) -> Any:
+    """Draw a map of LR scales: a row for each group, a column for each window.
+
+    Args:
+        axes: matplotlib's, to draw on.
+        groups: names of the layer groups, (G,).
+        edges: optimizer steps at which windows begin and end, (windows + 1,).
+        scales: (D, G) in [0, 1] of the first D windows; the others stay white.
+
+    Returns:
+        The mesh, for a colour bar.
+    """
+    table = np.full((len(groups), len(edges) - 1), np.nan)
+    for column, row in enumerate(scales):
+        table[:, column] = row
     mesh = axes.pcolormesh(edges, np.arange(len(groups) + 1), table, vmin=0, vmax=1, cmap="viridis")
     axes.set_yticks(np.arange(len(groups)) + 0.5, groups)
     axes.invert_yaxis()
-    axes.set(xlim=(edges[0], edges[-1]), title="LR / base LR of each layer group (white: to come)")
-    figure.colorbar(mesh, ax=axes, pad=0.01)
+    axes.set_xlim(edges[0], edges[-1])
+    return mesh
 
 
 def _draw_losses(axes, episode: Episode) -> None:  # type: ignore[no-untyped-def]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,11 +44,44 @@ def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
         raise
 
 
+def drop_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove the temporary files that killed :func:`write_atomic` calls of this path left."""
+    target = Path(path)
+    for leftover in target.parent.glob(f".{target.name}.{'[a-z0-9_]' * 8}"):
+        leftover.unlink()
+
+
+def write_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: dict[str, str]
+) -> None:
+    """Write a safetensors file, whole or not at all."""
+    plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    write_atomic(path, save(plain, metadata))
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; nothing in it is executed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is truncated, or of another format.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no file at {os.fspath(path)!r}")
+    try:
+        with safe_open(os.fspath(path), "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(
+            f"{os.fspath(path)!r} is not a whole safetensors file (truncated, or another format "
+            f"such as a pickle, which is never loaded): {error}"
+        ) from error
+
+
 def write_snapshot(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
     """Write a snapshot, whole or not at all."""
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in snapshot.tensors.items()}
     metadata = {"format": FORMAT, "state": json.dumps(snapshot.state)}
-    write_atomic(path, save(tensors, metadata))
+    write_tensors(path, snapshot.tensors, metadata)
 
 
 def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
@@ -57,18 +91,7 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
         FileNotFoundError: there is no such file.
         ValueError: the file is truncated, or not a snapshot.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no snapshot file at {os.fspath(path)!r}")
-    try:
-        with safe_open(os.fspath(path), "pt") as file:
-            metadata = file.metadata() or {}
-            names = list(file.keys())
-            tensors = {name: file.get_tensor(name) for name in names}
-    except SafetensorError as error:
-        raise ValueError(
-            f"{os.fspath(path)!r} is not a whole safetensors file (truncated, or another format "
-            f"such as a pickle, which is never loaded): {error}"
-        ) from error
+    tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
         raise ValueError(
             f"{os.fspath(path)!r} is no snapshot of an asg_env environment: expected format "

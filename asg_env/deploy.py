@@ -1,0 +1,90 @@
+"""Using what a run fine-tuned: the student as a file, and as a plain network that predicts.
+
+>>> model = load_student("runs/finetune/student.safetensors")  # doctest: +SKIP
+>>> names = [model.classes[k] for k in model(images).argmax(1)]  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import gymnasium as gym
+from torch import Tensor, nn
+
+import asg_env  # noqa: F401 - registers the ids
+from asg_env.envs.finetune import FinetuneEnv
+from asg_env.envs.snapshot import read_tensors, write_tensors
+from asg_env.models.student import Student
+
+KEY = "asg_env-student-1"  # the metadata are one entry: the order of several is not defined
+
+
+class Predictor(nn.Module):
+    """A fine-tuned network for its new classes alone, in eval mode.
+
+    Args:
+        student: it shares its weights.
+        classes: ``classes[k]`` is the name of output k.
+        facts: what :func:`save_student` noted.
+    """
+
+    def __init__(self, student: Student, classes: tuple[str, ...], facts: dict[str, Any]) -> None:
+        super().__init__()
+        self.backbone, self.head = student.backbone, student.fc_new
+        self.classes, self.facts = classes, facts
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) float32, preprocessed as the task's are -> logits (N, K)."""
+        return self.head(self.backbone(x))
+
+
+def save_student(
+    path: str | os.PathLike[str],
+    env: FinetuneEnv,
+    env_id: str,
+    kwargs: dict[str, Any],
+    facts: dict[str, Any],
+) -> None:
+    """Write the student as it is now: backbone, old classifier, new head (safetensors).
+
+    Args:
+        path: the file.
+        env: a running environment, made by ``gymnasium.make(env_id, **kwargs)``.
+        env_id: its id.
+        kwargs: its arguments; the variant that the reset drew is noted with them.
+        facts: what else to note, as JSON values (the rule that chose it, the step).
+    """
+    drawn = {} if env.problem.variant is None else {"variant": env.problem.variant}
+    noted = {"env": env_id, "kwargs": {**kwargs, **drawn}, "classes": env.problem.classes, **facts}
+    write_tensors(path, env.student.state_dict(), {KEY: json.dumps(noted)})
+
+
+def load_student(path: str | os.PathLike[str], **changed: Any) -> Predictor:
+    """A network that :func:`save_student` wrote, on the CPU, ready to predict.
+
+    The environment rebuilds the architecture, so its images must be where they were, or
+    ``changed`` must say where they are now.
+
+    Args:
+        path: the file.
+        **changed: arguments of the environment that differ here, such as ``data_root``.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; truncated, no student, or the environment
+            builds another architecture.
+    """
+    tensors, metadata = read_tensors(path)
+    if KEY not in metadata:
+        raise ValueError(f"{os.fspath(path)!r} is no student; experiments/finetune.py writes one")
+    facts = json.loads(metadata[KEY])
+    env = gym.make(facts["env"], **{**facts["kwargs"], "device": "cpu", **changed}).unwrapped
+    assert isinstance(env, FinetuneEnv)
+    student = env.problem.student(0)
+    try:
+        student.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{os.fspath(path)!r} does not fit {facts['env']}: {error}") from error
+    return Predictor(student, tuple(facts["classes"]), facts)

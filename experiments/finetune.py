@@ -1,0 +1,195 @@
+"""One full fine-tuning run with a schedule or a learned policy: asg_env on your own data.
+
+    python experiments/finetune.py                                   # a schedule, on the digits
+    python experiments/finetune.py --policy runs/reinforce --epochs 5 --out runs/mine
+    python experiments/finetune.py --preset paper --env-kwargs data_root DATA    # the paper's VisDA
+
+Interrupt it whenever you like (Ctrl-C, or a kill): the same command continues from the last
+snapshot, and ends with the same bits. ``--out`` then holds:
+
+``student.safetensors``: the fine-tuned network that ``--select`` chose, to use like this::
+
+    from asg_env.deploy import load_student
+
+    model = load_student("runs/finetune/student.safetensors")  # a plain nn.Module, in eval mode
+    names = [model.classes[k] for k in model(images).argmax(1)]
+
+``summary.md``, ``summary.json``: what each rule of asg_env/selection.py would have kept;
+``run.png``: accuracies and learning rates over time; ``metrics.jsonl``: a line for each decision,
+with an evaluation where an epoch has ended; ``tensorboard``: the same as curves; ``record.json``:
+the run, for experiments/replay.py; ``snapshot.safetensors``, ``args.json``: to continue.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import gymnasium as gym
+
+from agents.checkpoint import open_run
+from agents.policies import make_policy
+from agents.presets import parse_preset
+from agents.report import ORACLE_NOTE, write_run_report
+from agents.run import DamagedRun, Run
+from asg_env.envs import FinetuneEnv
+from asg_env.envs.config import check_choice
+from asg_env.records import Policy
+from asg_env.registration import ENTRY_POINTS
+from asg_env.selection import SELECTIONS
+
+
+@dataclass(frozen=True)
+class Args:
+    """Fine-tune once, with a schedule or a learned policy. The same command resumes."""
+
+    preset: Literal["default", "paper"] = "default"
+    """Where the other defaults come from: ours, or the paper's run on VisDA-17."""
+    env: str = "ASG-Digits-v0"
+    """Environment id."""
+    env_kwargs: dict[str, int | float | str] = field(default_factory=dict)
+    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 guidance 0.3"""
+    policy: str = "small_backbone_cosine"
+    """A schedule of agents/baselines.py by name, or the folder or a file of a learned policy."""
+    sampled: bool = False
+    """A learned policy samples its actions (paper). Without it, it does not explore."""
+    greedy: bool = False
+    """A learned policy does not explore, whatever --sampled and the preset say."""
+    epochs: float | None = None
+    """Length of the run in epochs; None: the environment's own budget."""
+    seed: int = 0
+    """Seed of the new head, the batch order and the policy."""
+    select: str = "last"
+    """Which weights are kept: "last", "inner_valid", "oracle" (it reads target labels), or another
+    rule of asg_env/selection.py."""
+    save_every: int = 0
+    """Decisions between snapshots; 0: only where an epoch has ended."""
+    out: Path = Path("runs/finetune")
+    """Folder for everything it writes."""
+    quick: bool = False
+    """A tiny run, to see that all works: 20 optimizer steps."""
+
+
+PRESETS = {
+    "default": Args(),
+    "paper": Args(
+        preset="paper",
+        env="ASG-VisDA-v0",
+        env_kwargs={
+            **{"window": "paper", "optimizer": "official_sgd", "batch_size": 32},
+            **{"base_lr": 1e-4, "guidance": 0.1},
+        },
+        policy="small_backbone_warmup_poly",
+        sampled=True,
+        epochs=30,
+        out=Path("runs/finetune_paper"),
+    ),
+}
+QUICK: dict[str, int | float | str] = {"budget": 20, "window": 5}
+
+
+@contextmanager
+def blamed_on(option: str) -> Iterator[None]:
+    """Turn what a wrong argument raises into one line that names the option."""
+    try:
+        yield
+    except (gym.error.Error, TypeError, ValueError, OSError, ImportError) as error:
+        text = " ".join(str(error).split()).partition(" was raised from the environment creator")[0]
+        raise SystemExit(f"{option}: {text}") from error
+
+
+def env_kwargs(args: Args, policy: Policy) -> dict[str, Any]:
+    """All arguments of the environment; SystemExit if two sources disagree."""
+    for name, value in policy.env_kwargs.items():
+        if args.env_kwargs.get(name, value) != value:
+            raise SystemExit(
+                f"--env-kwargs {name} {args.env_kwargs[name]}: the policy {policy.name!r} needs "
+                f"{value!r}; leave it out"
+            )
+    kwargs: dict[str, Any] = {**args.env_kwargs, **policy.env_kwargs}
+    if args.quick:
+        return {**kwargs, **QUICK}
+    return kwargs if args.epochs is None else {**kwargs, "budget": _budget(args, kwargs)}
+
+
+def _budget(args: Args, kwargs: dict[str, Any]) -> int:
+    """``args.epochs`` in optimizer steps."""
+    if "budget" in kwargs:
+        raise SystemExit(
+            "--epochs and --env-kwargs budget both say how long to train: leave one out "
+            "(--epochs None leaves it to budget)"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the environment of the run warns again
+        length = make_env(args, {**kwargs, "budget": 1, "window": 1}).epoch_length
+    steps = (args.epochs or 0) * length
+    if not (math.isfinite(steps) and round(steps) >= 1):
+        raise SystemExit(f"--epochs {args.epochs}: expected one step at least, that is 1/{length}")
+    return round(steps)
+
+
+def make_env(args: Args, kwargs: dict[str, Any]) -> FinetuneEnv:
+    """The environment, without wrappers; SystemExit if its arguments are wrong."""
+    with blamed_on(f"--env {args.env} with --env-kwargs"):
+        try:
+            env = gym.make(args.env, **kwargs).unwrapped
+        except gym.error.UnregisteredEnv as error:
+            raise ValueError(f"{error} Known: {', '.join(ENTRY_POINTS)}") from error
+        if not isinstance(env, FinetuneEnv):
+            raise ValueError(f"no fine-tuning; known: {', '.join(ENTRY_POINTS)}")
+    return env
+
+
+def prepare(args: Args) -> Run:
+    """The run that the arguments ask for; SystemExit, before anything is written, if one is bad."""
+    with blamed_on("arguments"):
+        check_choice("--select", args.select, SELECTIONS)
+        for option, value in (("--seed", args.seed), ("--save-every", args.save_every)):
+            if value < 0:
+                raise ValueError(f"{option} {value}: expected a whole number >= 0")
+    with blamed_on("--policy"):
+        policy = make_policy(args.policy, args.greedy or not args.sampled)
+    kwargs = env_kwargs(args, policy)
+    env = make_env(args, kwargs)
+    with blamed_on("--policy"):
+        policy.begin(env.group_names, env.observation_names, args.seed)
+    return Run(args.out, args.env, kwargs, env, policy, args.seed, args.select, args.save_every)
+
+
+def main(args: Args) -> None:
+    """Fine-tune, or go on with it, and report."""
+    run = prepare(args)
+    open_run(args.out, dataclasses.asdict(args))
+    if SELECTIONS[args.select].oracle:
+        print(f"warning: --select {args.select}: {ORACLE_NOTE}", file=sys.stderr)
+    try:
+        record = run.train()
+        print(write_run_report(record, run.evaluations, args.select, run.env.title, args.out))
+    except DamagedRun as error:
+        raise SystemExit(f"{error}; choose another --out, or delete {args.out}") from error
+    except OSError as error:
+        raise SystemExit(f"--out {args.out}: {error}; the same command resumes") from error
+    if record.error_type is not None:
+        print(f"it {record.error_type} at step {record.steps[-1]}: a lower base_lr may help")
+    print(f"everything is in {args.out}")
+
+
+def parse(argv: list[str]) -> Args:
+    """Arguments of the command line; ``--preset`` chooses the defaults."""
+    return parse_preset(PRESETS, argv)
+
+
+if __name__ == "__main__":
+    try:
+        main(parse(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command resumes")
