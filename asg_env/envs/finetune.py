@@ -157,6 +157,12 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         return self._threads or torch.get_num_threads()
 
     @property
+    def epoch_length(self) -> int:
+        """Optimizer steps in one epoch of the training split."""
+        assert self.config.batch_size is not None
+        return epoch_length(len(self.problem.splits["train"]), self.config.batch_size)
+
+    @property
     def title(self) -> str:
         """Task, variant and dataset, for people."""
         variant = self._episode.variant if self._episode else self.config.variant

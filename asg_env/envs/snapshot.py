@@ -43,6 +43,26 @@ def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
         raise
 
 
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file; nothing in the file is executed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is truncated, or of another format.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {os.fspath(path)!r}")
+    try:
+        with safe_open(os.fspath(path), "pt") as file:
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(
+            f"{os.fspath(path)!r} is not a whole safetensors file (truncated, or another format "
+            f"such as a pickle, which is never loaded): {error}"
+        ) from error
+
+
 def write_snapshot(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
     """Write a snapshot, whole or not at all."""
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in snapshot.tensors.items()}
@@ -57,18 +77,7 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
         FileNotFoundError: there is no such file.
         ValueError: the file is truncated, or not a snapshot.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no snapshot file at {os.fspath(path)!r}")
-    try:
-        with safe_open(os.fspath(path), "pt") as file:
-            metadata = file.metadata() or {}
-            names = list(file.keys())
-            tensors = {name: file.get_tensor(name) for name in names}
-    except SafetensorError as error:
-        raise ValueError(
-            f"{os.fspath(path)!r} is not a whole safetensors file (truncated, or another format "
-            f"such as a pickle, which is never loaded): {error}"
-        ) from error
+    tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
         raise ValueError(
             f"{os.fspath(path)!r} is no snapshot of an asg_env environment: expected format "
