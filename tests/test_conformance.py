@@ -42,6 +42,12 @@ VECTORS = json.loads((DATA / "official_vectors.json").read_text())
 NAMES = [f"g{i}" for i in range(7)]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    with cpu_threads(1):
+        yield
+
+
 def close(computed, key):
     np.testing.assert_allclose(computed, VECTORS[key], rtol=0, atol=1e-5)
 
@@ -83,8 +89,7 @@ def test_a_loaded_policy_samples_from_these_logits(policy):
     assert deployed.env_kwargs == {"observation": "paper", "action": "discrete"}
     deployed.begin(NAMES, [], 0)
     observation = np.array(VECTORS["obs"], dtype=np.float32)[0]
-    with cpu_threads(1):
-        drawn = np.stack([deployed.act(observation) for _ in range(1000)])
+    drawn = np.stack([deployed.act(observation) for _ in range(1000)])
     expected = np.exp(VECTORS["act_logits"][0])
     for g in range(7):
         frequency = np.bincount(drawn[:, g], minlength=11) / len(drawn)
