@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from asg_env.envs.snapshot import write_atomic
+from asg_env.envs.snapshot import read_tensors, write_atomic
 
 FILE = "checkpoint.safetensors"
 
@@ -59,11 +58,9 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     if not path.exists():
         return None
     try:
-        with safe_open(str(path), "pt") as file:
-            names = list(file.keys())
-            update = int((file.metadata() or {})["update"])
-            return Checkpoint({name: file.get_tensor(name) for name in names}, update)
-    except (SafetensorError, KeyError) as error:
+        tensors, metadata = read_tensors(path)
+        return Checkpoint(tensors, int(metadata["update"]))
+    except (ValueError, KeyError) as error:
         raise ValueError(
             f"{path} is no whole checkpoint ({error}); delete it to start over"
         ) from error

@@ -1,4 +1,4 @@
-"""The recurrent policy of the paper, and its files (safetensors + JSON)."""
+"""The recurrent policy of the paper, and its files: ours (safetensors + JSON), or the authors'."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from asg_env.envs.snapshot import write_atomic
+from agents.official import SUFFIXES, read_official
+from asg_env.envs.snapshot import read_tensors, write_atomic
 from asg_env.seeding import isolated_rng
 
 GLOBAL_SIGNALS = 5  # CE, KL, progress, mean and std of the head's last weight
+LEVELS = 11  # of the environment's discrete actions: scales 0, .1, ..., 1 (paper)
 PLACE = 2.0  # scale of the two numbers that tell a shared head which group it decides for
 State = tuple[Tensor, Tensor]
 
@@ -33,7 +34,7 @@ class PolicyArgs:
     """Numbers that it reads for each layer group."""
     groups: int
     """Layer groups it was trained on."""
-    levels: int = 11
+    levels: int = LEVELS
     """Discrete LR scales."""
     hidden: int = 20
     """Hidden size of each LSTM (paper)."""
@@ -50,18 +51,30 @@ class PolicyArgs:
     carry_state: bool = True
     """Carry the LSTM state from decision to decision; False: the official quirk, every decision
     starts from zero."""
+    greedy: bool = True
+    """How it is deployed: without exploring; False: sampled (paper)."""
+    critic: bool = False
+    """It also estimates values, with the paper's critic, which REINFORCE does not use. Needs
+    separate heads."""
 
 
 class RecurrentPolicy(nn.Module):
     """One LSTM for each global signal; one categorical over the LR levels for each layer group.
 
+    The critic is linear in all that the heads see: their inputs, one group after the other.
+
     Args:
         args: see :class:`PolicyArgs`.
         seed: of the initialisation: orthogonal, gain .01 for the last layer of each head, biases 0.
+
+    Raises:
+        ValueError: a critic beside a shared head, which fits any number of groups.
     """
 
     def __init__(self, args: PolicyArgs, seed: int = 0) -> None:
         super().__init__()
+        if args.critic and args.heads == "shared":
+            raise ValueError("a critic reads a fixed number of groups: it needs separate heads")
         self.args = args
         width = GLOBAL_SIGNALS * args.hidden + args.signals + (2 if args.heads == "shared" else 0)
         width += GLOBAL_SIGNALS if args.skip else 0
@@ -76,6 +89,7 @@ class RecurrentPolicy(nn.Module):
                     nn.init.orthogonal_(parameter)
             for head in self.heads:
                 nn.init.orthogonal_(list(head.parameters())[-2], 0.01)
+            self.critic = _critic(width * args.groups) if args.critic else None  # drawn last
 
     def initial_state(self, copies: int) -> list[State]:
         """A zero LSTM state for each global signal."""
@@ -91,27 +105,50 @@ class RecurrentPolicy(nn.Module):
 
         Returns:
             Logits (T, N, G, levels) and the state after the last decision.
+
+        Raises:
+            ValueError: there is a head for each group, and the observations are of another number.
         """
+        inputs, after = self._inputs(observations, state)
+        if self.args.heads == "shared":
+            place = _place(inputs.shape[-2]).expand(*inputs.shape[:-1], -1)
+            out = self.heads[0](torch.cat([inputs, place], -1))
+        else:
+            out = torch.stack([head(inputs[..., g, :]) for g, head in enumerate(self.heads)], -2)
+        if self.args.scale == "ordinal":
+            out = _ordinal_logits(out, self.args.levels)
+        return out, after
+
+    def values(self, observations: Tensor, state: list[State]) -> Tensor:
+        """The critic's estimates (T, N), for the same arguments as :meth:`forward`.
+
+        Raises:
+            ValueError: the policy has no critic.
+        """
+        if self.critic is None:
+            raise ValueError("this policy has no critic: it was made with critic=False")
+        inputs, _ = self._inputs(observations, state)
+        return self.critic(inputs.flatten(-2)).squeeze(-1)
+
+    def _inputs(self, observations: Tensor, state: list[State]) -> tuple[Tensor, list[State]]:
+        """What the heads see, (T, N, G, width): the memory, then the group's own signals."""
         memory, after = [], []
         for i, (encoder, before) in enumerate(zip(self.encoders, state, strict=True)):
             out, last = encoder(observations[..., i : i + 1], before)
             memory.append(out)
             after.append(last)
-        return self._decide(torch.cat(memory, -1), observations), after
-
-    def _decide(self, memory: Tensor, observations: Tensor) -> Tensor:
         if self.args.skip:
-            memory = torch.cat([memory, observations[..., :GLOBAL_SIGNALS]], -1)
+            memory.append(observations[..., :GLOBAL_SIGNALS])
         local = observations[..., GLOBAL_SIGNALS:].unflatten(-1, (self.args.signals, -1))
         local = local.transpose(-1, -2)  # (T, N, G, signals)
         groups = local.shape[-2]
-        inputs = torch.cat([memory.unsqueeze(-2).expand(*local.shape[:-1], -1), local], -1)
-        if self.args.heads == "shared":
-            place = _place(groups).expand(*local.shape[:-1], -1)
-            out = self.heads[0](torch.cat([inputs, place], -1))
-        else:
-            out = torch.stack([head(inputs[..., g, :]) for g, head in enumerate(self.heads)], -2)
-        return _ordinal_logits(out, self.args.levels) if self.args.scale == "ordinal" else out
+        if self.args.heads == "separate" and groups != self.args.groups:
+            raise ValueError(
+                f"the policy has one head for each of {self.args.groups} layer groups, the "
+                f"observations are of {groups}"
+            )
+        shared = torch.cat(memory, -1).unsqueeze(-2).expand(*local.shape[:-1], -1)
+        return torch.cat([shared, local], -1), after
 
 
 def _head(width: int, args: PolicyArgs) -> nn.Sequential:
@@ -120,6 +157,13 @@ def _head(width: int, args: PolicyArgs) -> nn.Sequential:
         return nn.Sequential(nn.Linear(width, outputs))
     hidden = nn.Linear(width, args.head_hidden)
     return nn.Sequential(hidden, nn.Tanh(), nn.Linear(args.head_hidden, outputs))
+
+
+def _critic(width: int) -> nn.Linear:
+    critic = nn.Linear(width, 1)
+    nn.init.orthogonal_(critic.weight)
+    nn.init.zeros_(critic.bias)
+    return critic
 
 
 def _place(groups: int) -> Tensor:
@@ -152,17 +196,19 @@ class LearnedPolicy:
 
     Args:
         network: the network.
-        greedy: do not explore, see :func:`greedy_levels`; False samples (as the paper does).
+        greedy: do not explore, see :func:`greedy_levels`; False samples (as the paper does). None:
+            as the network's own arguments say.
         name: shown in tables.
     """
 
     def __init__(
-        self, network: RecurrentPolicy, greedy: bool = True, name: str = "learned"
+        self, network: RecurrentPolicy, greedy: bool | None = None, name: str = "learned"
     ) -> None:
-        self.network, self.greedy, self.name = network, greedy, name
+        self.network, self.name = network, name
+        self.greedy = network.args.greedy if greedy is None else greedy
         self.env_kwargs: dict[str, Any] = {
             "observation": network.args.observation,
-            "action": "discrete",
+            "action": "discrete" if network.args.levels == LEVELS else "continuous",
         }
 
     def begin(
@@ -183,15 +229,22 @@ class LearnedPolicy:
         self._state = self.network.initial_state(1)
         self._generator = torch.Generator().manual_seed(seed)
 
-    def act(self, observation: np.ndarray) -> np.ndarray:
-        """The level (G,) int64 of each group."""
+    def logits(self, observation: np.ndarray) -> Tensor:
+        """The logits (G, levels) of the episode's next decision; the state moves on."""
         with torch.inference_mode():
             logits, state = self.network(torch.from_numpy(observation)[None, None], self._state)
         if self.network.args.carry_state:
             self._state = state
-        if not self.greedy:
-            return sample(logits, self._generator)[0, 0].numpy()
-        return greedy_levels(logits[0, 0], self.network.args.scale).numpy()
+        return logits[0, 0]
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """The level (G,) int64 of each group; the scale (G,) float32 if there are not 11 levels."""
+        logits, args = self.logits(observation), self.network.args
+        if self.greedy:
+            levels = greedy_levels(logits, args.scale)
+        else:
+            levels = sample(logits, self._generator)
+        return (levels if args.levels == LEVELS else levels / (args.levels - 1)).numpy()
 
 
 def greedy_levels(logits: Tensor, scale: str) -> Tensor:
@@ -222,13 +275,18 @@ def save_policy(network: RecurrentPolicy, folder: Path) -> Path:
 
 
 def load_policy(path: str | Path) -> RecurrentPolicy:
-    """Read a policy that :func:`save_policy` wrote, given its folder or one of its files.
+    """Read a policy that :func:`save_policy` wrote, or that the paper's authors published.
+
+    Args:
+        path: the folder of a policy of ours or one of its files, or a published ``.pth`` file.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file is truncated, or the weights do not fit the arguments.
     """
     path = Path(path)
+    if path.suffix in SUFFIXES and not path.is_dir():
+        return load_official_policy(path)
     path = path / "policy.safetensors" if path.is_dir() else path.with_suffix(".safetensors")
     for file in (path, path.with_suffix(".json")):
         if not file.is_file():
@@ -236,7 +294,30 @@ def load_policy(path: str | Path) -> RecurrentPolicy:
     try:
         args = PolicyArgs(**json.loads(path.with_suffix(".json").read_text()))
         network = RecurrentPolicy(args)
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, TypeError, RuntimeError, ValueError) as error:
+        network.load_state_dict(read_tensors(path)[0])
+    except (TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path} is no policy of this version: {error}") from error
+    return network
+
+
+def load_official_policy(path: str | Path) -> RecurrentPolicy:
+    """Read a published checkpoint. The policy acts as published: on the paper's observation, with
+    the LSTM state never carried (official quirk), and sampled.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`agents.official.read_official`.
+    """
+    official = read_official(Path(path))
+    args = PolicyArgs(
+        observation="paper",
+        signals=1,
+        groups=official.groups,
+        levels=official.levels,
+        hidden=official.hidden,
+        carry_state=False,
+        greedy=False,
+        critic=True,
+    )
+    network = RecurrentPolicy(args)
+    network.load_state_dict(official.weights)
     return network

@@ -6,6 +6,19 @@
 Run it again with the same --out to resume. It writes the policy (safetensors + JSON), metrics
 (JSONL and TensorBoard), one record for each evaluation episode (JSONL), the table (Markdown + JSON)
 and the plots.
+
+``--preset paper`` is the paper's agent as far as it is known: its observation, network, loss,
+optimizer (momentum .9, learning rate 7e-4), gamma 0, updates every five decisions, windows, SGD
+with the LR inside the momentum buffer, restarts after two epochs, and sampling at deployment. It
+deviates in this:
+
+- the reward is unknown; ours is the environment's ``proxy_valid``;
+- it trains on several variants (``--variant``), which the paper's single data set does not have;
+- how many restarts it trained for is unknown; ours is ``--updates``;
+- all runs last 30 epochs and start with ten steps (VisDA-17); GTA5's last 50 and start with twenty;
+- GTA5's plain SGD (``--env-kwargs optimizer sgd``), warm-up/poly factor and lowered lambda are not
+  applied; the task's base learning rate, lambda, batch size and gradient clipping are;
+- the critic, which REINFORCE does not train, is left out.
 """
 
 from __future__ import annotations
@@ -62,7 +75,8 @@ class Args:
     env: str = "ASG-Digits-v0"
     """Environment id."""
     env_kwargs: dict[str, int | float | str] = field(default_factory=dict)
-    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 optimizer sgd"""
+    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 optimizer sgd. They
+    add to the preset's (paper: window paper optimizer official_sgd)."""
     variant: str = "train"
     """Variant to meta-train on; "train" draws one for each update."""
     test_variant: str = "test"
@@ -99,8 +113,12 @@ class Args:
     """Weight of the entropy bonus at the start, nats; it falls to 0 linearly."""
     clip: float = 1.0
     """Clip the norm of the policy's gradient; inf: never."""
-    early_stop: int = 0
-    """Truncate training episodes after this many optimizer steps; 0: never (paper: 2 epochs)."""
+    early_stop_epochs: int = 0
+    """Truncate training episodes after this many epochs of the training split; 0: never (paper: 2).
+    A step_limit in --env-kwargs, in optimizer steps, comes first."""
+    budget_epochs: int = 0
+    """Length of a whole fine-tuning run, epochs; 0: the environment's own (paper: 30 for VisDA-17,
+    50 for GTA5). A budget in --env-kwargs, in optimizer steps, comes first."""
     rollout: int = 0
     """Decisions between policy updates; 0: whole episodes (paper: 5)."""
     heads: Literal["separate", "shared"] = "shared"
@@ -113,6 +131,8 @@ class Args:
     """The heads also see the global signals themselves (paper: only the LSTMs' outputs)."""
     observation: Literal["layerwise", "paper"] = "layerwise"
     """Observation set."""
+    greedy: bool = True
+    """Deploy the policy without exploring; False: sampled (paper). The comparison has both."""
     eval_seeds: int = 48
     """Comparison episodes of each policy, spread over the test variants."""
 
@@ -121,10 +141,11 @@ PRESETS = {
     "fixed": Args(),
     "paper": Args(
         preset="paper",
-        env_kwargs={"window": "paper", "optimizer": "official_sgd", "budget": 300},
+        env_kwargs={"window": "paper", "optimizer": "official_sgd"},
         out=Path("runs/reinforce_paper"),
         num_envs=1,
-        early_stop=100,  # two epochs of the digits
+        early_stop_epochs=2,
+        budget_epochs=30,
         lr=7e-4,
         optimizer="sgd",
         gamma=0.0,
@@ -140,6 +161,7 @@ PRESETS = {
         scale="categorical",
         skip=False,
         observation="paper",
+        greedy=False,
     ),
 }
 EVAL_SEED = 1_000_000  # the first seed of the comparison; training seeds are below
@@ -205,24 +227,88 @@ def left_out(values: Tensor, past: Tensor, alive: Tensor, slope: bool) -> Tensor
     return residual / (1 - leverage).clamp_min(0.2)
 
 
-def reinforce_loss(
-    network: RecurrentPolicy, rollout: Rollout, state: list[State], args: Args, entropy: float
-) -> Tensor:
-    """The loss of one policy update. Log-probabilities are summed over the layer groups."""
+class Unrolled(NamedTuple):
+    """What a policy makes of a rollout: ``log_probs`` (T, N, G, levels), and of each decision
+    (T, N) the log-probability of what was ``chosen``, summed over the groups, and the ``entropy``,
+    mean over the groups, nats."""
+
+    log_probs: Tensor
+    chosen: Tensor
+    entropy: Tensor
+
+
+def evaluate_actions(network: RecurrentPolicy, rollout: Rollout, state: list[State]) -> Unrolled:
+    """Unroll the policy over a rollout, from the state before its first decision."""
     logits, _ = network(rollout.observations, state)
     log_probs = logits.log_softmax(-1)
     chosen = log_probs.gather(-1, rollout.actions.unsqueeze(-1)).squeeze(-1).sum(-1)
+    entropy = -(log_probs.exp() * log_probs).sum(-1).mean(-1)
+    return Unrolled(log_probs, chosen, entropy)
+
+
+class PolicyLoss(NamedTuple):
+    """The ``loss`` of a policy update, and the policy's mean ``entropy`` over the decisions and the
+    groups, as the loss unrolls it (before the update), nats. What follows an episode's end counts
+    for neither."""
+
+    loss: Tensor
+    entropy: Tensor
+
+
+def reinforce_loss(
+    network: RecurrentPolicy, rollout: Rollout, state: list[State], args: Args, entropy: float
+) -> PolicyLoss:
+    """The loss of one policy update; ``entropy`` is the bonus's weight."""
+    played = evaluate_actions(network, rollout, state)
     weights = advantages(rollout, args)
     count = rollout.alive.sum()
-    bonus = -(log_probs.exp() * log_probs).sum(-1).mean(-1)
-    bonus = entropy * (bonus * rollout.alive).sum() / count
+    total_entropy = (played.entropy * rollout.alive).sum()
+    bonus = entropy * total_entropy / count
     if args.per_step_credit:
-        return -(weights * chosen).sum() / count - bonus
-    return -(weights.sum() / count) * ((chosen * rollout.alive).sum() / count) - bonus
+        credit = (weights * played.chosen).sum() / count
+    else:
+        credit = (weights.sum() / count) * ((played.chosen * rollout.alive).sum() / count)
+    return PolicyLoss(-credit - bonus, (total_entropy / count).detach())
+
+
+class Learner:
+    """A policy and its optimizer.
+
+    Args:
+        network: the policy; it is trained in place.
+        args: the switches of the loss and of the optimizer.
+    """
+
+    def __init__(self, network: RecurrentPolicy, args: Args) -> None:
+        self.network, self.args = network, args
+        parameters = network.parameters()
+        self.optimizer: torch.optim.Optimizer = (
+            torch.optim.Adam(parameters, args.lr)
+            if args.optimizer == "adam"
+            else torch.optim.SGD(parameters, args.lr, momentum=0.9)
+        )
+
+    def learn(self, rollout: Rollout, state: list[State], left: float = 1.0) -> PolicyLoss:
+        """One policy update.
+
+        Args:
+            rollout: what was played.
+            state: the policy's before the first decision of it.
+            left: share of the training that is left, (0, 1]; what anneals is multiplied by it.
+        """
+        result = reinforce_loss(self.network, rollout, state, self.args, self.args.entropy * left)
+        if self.args.anneal:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.args.lr * left
+        self.optimizer.zero_grad()
+        result.loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.args.clip)
+        self.optimizer.step()
+        return PolicyLoss(result.loss.detach(), result.entropy)
 
 
 class Trainer:
-    """The policy, its optimizer and the environment copies."""
+    """The policy, what teaches it, and the environment copies."""
 
     def __init__(self, args: Args, envs: AsyncVectorEnv | SyncVectorEnv) -> None:
         self.args, self.envs = args, envs
@@ -236,29 +322,32 @@ class Trainer:
             head_hidden=args.head_hidden,
             skip=args.skip,
             carry_state=args.carry_state,
+            greedy=args.greedy,
         )
         self.network = RecurrentPolicy(policy, args.seed)
-        parameters = self.network.parameters()
-        self.optimizer: torch.optim.Optimizer = (
-            torch.optim.Adam(parameters, args.lr)
-            if args.optimizer == "adam"
-            else torch.optim.SGD(parameters, args.lr, momentum=0.9)
-        )
+        self.learner = Learner(self.network, args)
         self.update = 0
 
     def run_update(self) -> dict[str, Any]:
-        """Play one episode of every copy from the same seed, and learn from it."""
+        """Play one episode of every copy from the same seed, and learn from it.
+
+        Returns:
+            The row to log. ``return`` and ``return_std`` are over the copies, ``loss`` and
+            ``entropy`` (:class:`PolicyLoss`) means over the policy updates, ``lr_scale`` the mean
+            scale that was played for each group, [0, 1].
+        """
         args, copies = self.args, self.args.num_envs
         rng = np.random.default_rng([args.seed, self.update])
         seed = int(rng.integers(EVAL_SEED))
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         observation, _ = self.envs.reset(seed=[seed] * copies)
         state, alive = self.network.initial_state(copies), np.ones(copies, dtype=bool)
-        returns, levels, losses = np.zeros(copies), [], []
+        returns, levels, losses = np.zeros(copies), [], list[PolicyLoss]()
+        left = 1 - self.update / args.updates
         while alive.any():
             start = state
             rollout, observation, state, alive = self._play(observation, state, alive, generator)
-            losses.append(self._learn(rollout, start))
+            losses.append(self.learner.learn(rollout, start, left))
             returns += (rollout.rewards * rollout.alive).sum(0).numpy()
             levels.append(rollout.actions[rollout.alive.bool()].float())
         self.update += 1
@@ -267,8 +356,8 @@ class Trainer:
             "update": self.update,
             "return": float(returns.mean()),
             "return_std": float(returns.std()),
-            "loss": float(np.mean([loss for loss, _ in losses])),
-            "entropy": float(np.mean([entropy for _, entropy in losses])),
+            "loss": float(np.mean([float(row.loss) for row in losses])),
+            "entropy": float(np.mean([float(row.entropy) for row in losses])),
             "lr_scale": dict(zip(self.group_names, scales.tolist(), strict=True)),
         }
 
@@ -297,30 +386,13 @@ class Trainer:
             alive,
         )
 
-    def _learn(self, rollout: Rollout, state: list[State]) -> tuple[float, float]:
-        """One policy update; returns the loss and the policy's mean entropy, nats."""
-        bonus = self.args.entropy * (1 - self.update / self.args.updates)
-        loss = reinforce_loss(self.network, rollout, state, self.args, bonus)
-        if self.args.anneal:
-            left = 1 - self.update / self.args.updates
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.args.lr * left
-        self.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.args.clip)
-        self.optimizer.step()
-        with torch.no_grad():
-            logits, _ = self.network(rollout.observations, state)
-            entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
-        return float(loss.detach()), float(entropy)
-
     def checkpoint(self) -> Checkpoint:
         """All that the rest of the training depends on."""
-        return Checkpoint.of(self.network, self.optimizer, self.update)
+        return Checkpoint.of(self.network, self.learner.optimizer, self.update)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint."""
-        checkpoint.load_into(self.network, self.optimizer)
+        checkpoint.load_into(self.network, self.learner.optimizer)
         self.update = checkpoint.update
 
 
@@ -330,12 +402,29 @@ def _worker_env(env_id: str, kwargs: dict[str, Any], in_process: bool) -> gym.En
     return gym.make(env_id, **kwargs)
 
 
+def epoch_length(args: Args) -> int:
+    """Optimizer steps in one epoch of the environment, of the first variant that it draws from."""
+    kwargs: dict[str, Any] = {"variant": args.variant, **args.env_kwargs}
+    env = gym.make("asg_env:" + args.env, **kwargs)
+    try:
+        return env.get_wrapper_attr("epoch_length")
+    finally:
+        env.close()
+
+
+def run_kwargs(args: Args) -> dict[str, Any]:
+    """The environment arguments of a whole fine-tuning run, in training and comparison alike."""
+    if not args.budget_epochs or "budget" in args.env_kwargs:
+        return dict(args.env_kwargs)
+    return {"budget": args.budget_epochs * epoch_length(args), **args.env_kwargs}
+
+
 def make_envs(args: Args) -> AsyncVectorEnv | SyncVectorEnv:
     """The environment copies."""
     kwargs: dict[str, Any] = {"observation": args.observation, "variant": args.variant}
-    kwargs |= args.env_kwargs
-    if args.early_stop:
-        kwargs["step_limit"] = args.early_stop
+    if args.early_stop_epochs:
+        kwargs["step_limit"] = args.early_stop_epochs * epoch_length(args)
+    kwargs |= run_kwargs(args)
     in_process = args.workers == "none"
     makers = [partial(_worker_env, "asg_env:" + args.env, kwargs, in_process)] * args.num_envs
     if in_process:
@@ -387,14 +476,15 @@ def main(args: Args) -> None:
     """Meta-train, compare with every baseline on the test variants, and report."""
     open_run(args.out, dataclasses.asdict(args))
     network = train(args)
+    other = "sampled" if args.greedy else "greedy"
     policies: list[Policy] = [
-        LearnedPolicy(network, greedy=True, name="reinforce"),
-        LearnedPolicy(network, greedy=False, name="reinforce_sampled"),
+        LearnedPolicy(network, args.greedy, "reinforce"),
+        LearnedPolicy(network, not args.greedy, f"reinforce_{other}"),
         *(SchedulePolicy(name) for name in COMPARED),
     ]
     seeds = [EVAL_SEED + i for i in range(args.eval_seeds)]
     records = compare(
-        policies, args.env, args.env_kwargs, args.test_variant, seeds, args.out / "records.jsonl"
+        policies, args.env, run_kwargs(args), args.test_variant, seeds, args.out / "records.jsonl"
     )
     print(write_report(records, args.out, reference="reinforce"))
     print(f"everything is in {args.out}")

@@ -21,7 +21,15 @@ from agents import reinforce
 from agents.baselines import SCHEDULES, SchedulePolicy, warmup_poly_factor
 from agents.checkpoint import open_run, read_checkpoint
 from agents.network import LearnedPolicy, PolicyArgs, RecurrentPolicy, load_policy, save_policy
-from agents.reinforce import Args, Rollout, Trainer, advantages, discounted, reinforce_loss
+from agents.reinforce import (
+    Args,
+    PolicyLoss,
+    Rollout,
+    Trainer,
+    advantages,
+    discounted,
+    reinforce_loss,
+)
 from agents.report import comparison_markdown, comparison_rows, write_report
 from asg_env.records import Record
 from asg_env.seeding import cpu_threads
@@ -67,8 +75,8 @@ def test_random_draws_each_of_the_eleven_levels_alike():
 
 
 def test_warmup_poly_is_the_official_one():
-    data = json.loads((ROOT / "tests/data/lr_warm_poly.json").read_text())
-    for iteration, factor in data["factor"].items():
+    data = json.loads((ROOT / "tests/data/official_vectors.json").read_text())
+    for iteration, factor in data["lr_warm_poly"].items():
         assert warmup_poly_factor(int(iteration) / 1000) == pytest.approx(factor, rel=1e-9)
 
 
@@ -156,6 +164,41 @@ def test_shared_heads_fit_any_number_of_groups():
         seen = observations_for(policy.network.args, 1, 1, groups)[0, 0].numpy()
         action = policy.act(seen)
         assert action in spaces.MultiDiscrete([11] * groups)
+
+
+@pytest.mark.parametrize("groups", [5, 7])
+@pytest.mark.parametrize("signals", [1, 5])
+def test_separate_heads_refuse_observations_of_another_number_of_groups(groups, signals):
+    """Of more groups than heads, the last ones were silently left without a decision."""
+    args = PolicyArgs("layerwise", signals, 6, critic=True)
+    network, seen = RecurrentPolicy(args), observations_for(args, groups=groups)
+    for read in (network, network.values):
+        with pytest.raises(ValueError, match=f"each of 6 layer groups.* of {groups}"):
+            read(seen, network.initial_state(3))
+
+
+def test_a_critic_changes_nothing_else():
+    """Its initialisation is drawn last: the numbers of networks without one stay what they were."""
+    args = PolicyArgs("layerwise", 5, 6)
+    with_critic = RecurrentPolicy(dataclasses.replace(args, critic=True), 3)
+    for name, value in RecurrentPolicy(args, 3).state_dict().items():
+        assert torch.equal(value, with_critic.state_dict()[name])
+    assert with_critic.critic.weight.shape == (1, 6 * 105)
+    seen = observations_for(args)
+    values = with_critic.values(seen, with_critic.initial_state(3))
+    assert values.shape == (4, 3)
+    assert values.std() > 0.01
+    with pytest.raises(ValueError, match="no critic"):
+        RecurrentPolicy(args).values(seen, with_critic.initial_state(3))
+    with pytest.raises(ValueError, match="separate heads"):
+        RecurrentPolicy(dataclasses.replace(args, critic=True, heads="shared"))
+
+
+def test_a_policy_is_deployed_as_it_says():
+    network = RecurrentPolicy(PolicyArgs("layerwise", 5, 6, greedy=False))
+    assert not LearnedPolicy(network).greedy
+    assert LearnedPolicy(network, True).greedy
+    assert LearnedPolicy(RecurrentPolicy(PolicyArgs("layerwise", 5, 6))).greedy
 
 
 def test_separate_heads_refuse_another_number_of_groups():
@@ -326,14 +369,14 @@ def test_loss_with_credit_for_each_decision():
     network = Fixed([[[[0.5, 0.5]]], [[[0.8, 0.2]]]])
     rollout = rollout_of([[1.0], [3.0]], [[[0]], [[1]]])
     expected = -(1 * math.log(0.5) + 3 * math.log(0.2)) / 2
-    assert reinforce_loss(network, rollout, [], PLAIN, 0.0).item() == pytest.approx(expected)
+    assert reinforce_loss(network, rollout, [], PLAIN, 0.0).loss.item() == pytest.approx(expected)
 
 
 def test_log_probabilities_are_summed_over_groups():
     network = Fixed([[[[0.5, 0.5], [0.8, 0.2]]]])
     rollout = rollout_of([[2.0]], [[[0, 1]]])
     expected = -2 * (math.log(0.5) + math.log(0.2))
-    assert reinforce_loss(network, rollout, [], PLAIN, 0.0).item() == pytest.approx(expected)
+    assert reinforce_loss(network, rollout, [], PLAIN, 0.0).loss.item() == pytest.approx(expected)
 
 
 def test_the_official_broadcast_gives_no_credit_to_single_decisions():
@@ -341,20 +384,23 @@ def test_the_official_broadcast_gives_no_credit_to_single_decisions():
     network = Fixed([[[[0.5, 0.5]]], [[[0.8, 0.2]]]])
     rollout = rollout_of([[1.0], [3.0]], [[[0]], [[1]]])
     expected = -2 * (math.log(0.5) + math.log(0.2)) / 2
-    assert reinforce_loss(network, rollout, [], OFFICIAL, 0.0).item() == pytest.approx(expected)
     swapped = rollout_of([[3.0], [1.0]], [[[0]], [[1]]])
-    assert reinforce_loss(network, swapped, [], OFFICIAL, 0.0).item() == pytest.approx(expected)
+    for given in (rollout, swapped):
+        loss, _ = reinforce_loss(network, given, [], OFFICIAL, 0.0)
+        assert loss.item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("args", [PLAIN, OFFICIAL])
 def test_decisions_after_the_end_do_not_teach(args):
     network = Fixed([[[[0.5, 0.5]], [[0.7, 0.3]]], [[[0.8, 0.2]], [[0.6, 0.4]]]])
     actions, alive = [[[0], [1]], [[1], [0]]], [[1.0, 1.0], [1.0, 0.0]]
-    loss = reinforce_loss(network, rollout_of([[1.0, 2], [3, 99]], actions, alive), [], args, 0.1)
+    rollout = rollout_of([[1.0, 2], [3, 99]], actions, alive)
+    loss, logged = reinforce_loss(network, rollout, [], args, 0.1)
     log = [math.log(0.5), math.log(0.3), math.log(0.2)]
     entropy = sum(-sum(p * math.log(p) for p in (q, 1 - q)) for q in (0.5, 0.7, 0.8)) / 3
     credit = log[0] + 2 * log[1] + 3 * log[2] if args.per_step_credit else 2 * sum(log)
     assert loss.item() == pytest.approx(-credit / 3 - 0.1 * entropy)
+    assert logged.item() == pytest.approx(entropy)
     loss.backward()
     assert network.logits.grad[1, 1].abs().max() == 0
     assert network.logits.grad[1, 0].abs().max() > 0
@@ -415,7 +461,12 @@ def test_reinforce_learns_a_bandit(heads, seed):
 def test_reinforce_follows_the_sign_of_its_loss(monkeypatch):
     """The test above would see a flipped gradient."""
     original = reinforce.reinforce_loss
-    monkeypatch.setattr(reinforce, "reinforce_loss", lambda *a: -original(*a))
+
+    def flipped(*arguments):
+        loss, entropy = original(*arguments)
+        return PolicyLoss(-loss, entropy)
+
+    monkeypatch.setattr(reinforce, "reinforce_loss", flipped)
     assert learned(scale="categorical") < 0.15
 
 
@@ -535,6 +586,54 @@ def test_an_unwritable_out_is_a_clear_error(tmp_path):
     with pytest.raises(SystemExit, match="cannot be written") as error:
         reinforce.main(args)
     assert str(args.out) in str(error.value)
+
+
+def test_the_paper_presets_facts():
+    """Its window, restart and run length are the environment's, whatever its epochs are."""
+    paper = reinforce.PRESETS["paper"]
+    assert (paper.lr, paper.optimizer, paper.anneal, paper.gamma) == (7e-4, "sgd", False, 0.0)
+    assert (paper.rollout, paper.early_stop_epochs, paper.budget_epochs) == (5, 2, 30)
+    assert (paper.baseline, paper.entropy, paper.clip) == ("none", 0.0, math.inf)
+    off = (paper.normalise, paper.per_step_credit, paper.carry_state, paper.greedy)
+    assert not any(off)
+    assert (paper.heads, paper.scale, paper.skip, paper.head_hidden) == (
+        *("separate", "categorical"),
+        *(False, 0),
+    )
+    assert (paper.observation, paper.num_envs) == ("paper", 1)
+    assert paper.env_kwargs == {"window": "paper", "optimizer": "official_sgd"}
+
+
+@pytest.mark.parametrize("batch_size", [32, 50])
+def test_what_is_given_in_epochs_follows_the_environment(batch_size):
+    kwargs = {"batch_size": batch_size, **reinforce.PRESETS["paper"].env_kwargs}
+    args = dataclasses.replace(reinforce.PRESETS["paper"], env_kwargs=kwargs, workers="none")
+    u = gym.make("ASG-Digits-v0", batch_size=batch_size).unwrapped
+    epoch = math.ceil(len(u.problem.splits["train"]) / batch_size)
+    assert reinforce.run_kwargs(args) == {**kwargs, "budget": 30 * epoch}
+    envs = reinforce.make_envs(args)
+    config = envs.get_attr("unwrapped")[0].config
+    assert (config.budget, config.step_limit) == (30 * epoch, 2 * epoch)
+    trainer = Trainer(args, envs)
+    assert isinstance(trainer.learner.optimizer, torch.optim.SGD)
+    assert trainer.learner.optimizer.defaults["momentum"] == 0.9
+    assert not trainer.network.args.greedy
+    envs.close()
+
+
+def test_steps_that_are_given_come_before_epochs():
+    given = {"budget": 20, "step_limit": 10}
+    args = dataclasses.replace(reinforce.PRESETS["paper"], env_kwargs=given, workers="none")
+    assert reinforce.run_kwargs(args) == given
+    envs = reinforce.make_envs(args)
+    assert envs.get_attr("unwrapped")[0].config.step_limit == 10
+    envs.close()
+
+
+def test_env_kwargs_add_to_the_presets():
+    args = reinforce.parse(["--preset", "paper", "--env-kwargs", "base_lr", "0.05", "window", "7"])
+    assert args.env_kwargs == {"window": 7, "optimizer": "official_sgd", "base_lr": 0.05}
+    assert reinforce.PRESETS["paper"].env_kwargs["window"] == "paper"
 
 
 def test_presets_choose_the_defaults():

@@ -22,8 +22,8 @@ NAN, INF = float("nan"), float("inf")
 GROUPS = ["conv", "head"]
 
 
-def vectors(name):
-    return json.loads((DATA / f"{name}.json").read_text())
+def vectors(key):
+    return json.loads((DATA / "official_vectors.json").read_text())[key]
 
 
 # -- windows and batches ---------------------------------------------------------------------------
