@@ -9,13 +9,14 @@ from agents.network import LearnedPolicy, load_policy
 from asg_env.records import Policy
 
 
-def make_policy(name: str, greedy: bool = True) -> Policy:
+def make_policy(name: str, greedy: bool | None = None) -> Policy:
     """The policy of a name.
 
     Args:
         name: a key of SCHEDULES, or the folder or a file of a learned policy. A folder that is
             named like a schedule is ``./NAME``.
-        greedy: a learned policy does not explore; False: it samples, and its name says so.
+        greedy: a learned policy does not explore; False: it samples, and its name says so. None:
+            as it was made for.
 
     Raises:
         ValueError: neither a schedule nor a file, or the file is damaged.
@@ -30,4 +31,6 @@ def make_policy(name: str, greedy: bool = True) -> Policy:
             "agents/reinforce.py writes a folder with a learned policy"
         )
     shown = path.resolve().name if path.is_dir() else path.stem
-    return LearnedPolicy(load_policy(path), greedy, shown if greedy else f"{shown}_sampled")
+    policy = LearnedPolicy(load_policy(path), greedy, shown)
+    policy.name += "" if policy.greedy else "_sampled"
+    return policy

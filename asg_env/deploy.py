@@ -6,16 +6,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from typing import Any
 
-import gymnasium as gym
 from torch import Tensor, nn
 
-import asg_env  # noqa: F401 - registers the ids
 from asg_env.envs.finetune import FinetuneEnv
 from asg_env.envs.snapshot import read_tensors, write_tensors
+from asg_env.models.pretrained import build_network
 from asg_env.models.student import Student
 
 KEY = "asg_env-student-1"  # the metadata are one entry: the order of several is not defined
@@ -37,7 +37,10 @@ class Predictor(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) float32, preprocessed as the task's are -> logits (N, K)."""
+        """Images (N, C, H, W) float32 -> logits (N, K).
+
+        The images must be preprocessed as the task's were: ``facts["transform"]``.
+        """
         return self.head(self.backbone(x))
 
 
@@ -57,34 +60,36 @@ def save_student(
         kwargs: its arguments; the variant that the reset drew is noted with them.
         facts: what else to note, as JSON values (the rule that chose it, the step).
     """
-    drawn = {} if env.problem.variant is None else {"variant": env.problem.variant}
-    noted = {"env": env_id, "kwargs": {**kwargs, **drawn}, "classes": env.problem.classes, **facts}
+    problem = env.problem
+    drawn = {} if problem.variant is None else {"variant": problem.variant}
+    noted = {
+        **{"env": env_id, "kwargs": {**kwargs, **drawn}, "classes": problem.classes},
+        **{"model": problem.model, "classifier": problem.classifier, "hidden": problem.hidden},
+        "old_classes": env.student.fc_old.out_features,
+        "transform": problem.transform and dataclasses.asdict(problem.transform),
+        **facts,
+    }
     write_tensors(path, env.student.state_dict(), {KEY: json.dumps(noted)})
 
 
-def load_student(path: str | os.PathLike[str], **changed: Any) -> Predictor:
+def load_student(path: str | os.PathLike[str]) -> Predictor:
     """A network that :func:`save_student` wrote, on the CPU, ready to predict.
 
-    The environment rebuilds the architecture, so its images must be where they were, or
-    ``changed`` must say where they are now.
-
-    Args:
-        path: the file.
-        **changed: arguments of the environment that differ here, such as ``data_root``.
+    Neither images nor pretrained weights are needed; a ``"module:factory"`` must be importable.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; truncated, no student, or the environment
-            builds another architecture.
+        FileNotFoundError, ValueError: no such file; truncated, no student, or the model's name
+            builds another architecture here.
     """
     tensors, metadata = read_tensors(path)
     if KEY not in metadata:
         raise ValueError(f"{os.fspath(path)!r} is no student; experiments/finetune.py writes one")
     facts = json.loads(metadata[KEY])
-    env = gym.make(facts["env"], **{**facts["kwargs"], "device": "cpu", **changed}).unwrapped
-    assert isinstance(env, FinetuneEnv)
-    student = env.problem.student(0)
+    network = build_network(facts["model"], facts["old_classes"])
+    classes = tuple(facts["classes"])
     try:
+        student = Student(network, facts["classifier"], len(classes), facts["hidden"], 0)
         student.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{os.fspath(path)!r} does not fit {facts['env']}: {error}") from error
-    return Predictor(student, tuple(facts["classes"]), facts)
+    except (AttributeError, RuntimeError) as error:
+        raise ValueError(f"{os.fspath(path)!r} does not fit {facts['model']}: {error}") from error
+    return Predictor(student, classes, facts)

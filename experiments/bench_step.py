@@ -36,7 +36,6 @@ from asg_env.data.splits import TensorSplit
 from asg_env.envs.finetune import FinetuneEnv
 from asg_env.envs.snapshot import write_atomic
 from asg_env.models.groups import resnet_groups
-from asg_env.models.student import Student
 from asg_env.optimizee import Optimizee, OptimizeeSettings
 from asg_env.sampling import BatchOrder
 from asg_env.seeding import cpu_threads, isolated_rng
@@ -106,7 +105,9 @@ class RandomImages(Task):
             retention=None,
             classes=tuple(map(str, range(12))),
             network=network,
-            student=lambda seed: Student(network, "fc", 12, 512, seed),
+            model="resnet18",
+            classifier="fc",
+            hidden=512,
             groups=resnet_groups(network),
         )
 

@@ -60,10 +60,8 @@ class Args:
     """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 guidance 0.3"""
     policy: str = "small_backbone_cosine"
     """A schedule of agents/baselines.py by name, or the folder or a file of a learned policy."""
-    sampled: bool = False
-    """A learned policy samples its actions (paper). Without it, it does not explore."""
-    greedy: bool = False
-    """A learned policy does not explore, whatever --sampled and the preset say."""
+    actions: Literal["own", "greedy", "sampled"] = "own"
+    """Whether a learned policy samples its actions. "own": as it was made for (paper: sampled)."""
     epochs: float | None = None
     """Length of the run in epochs; None: the environment's own budget."""
     seed: int = 0
@@ -89,11 +87,11 @@ PRESETS = {
             **{"base_lr": 1e-4, "guidance": 0.1},
         },
         policy="small_backbone_warmup_poly",
-        sampled=True,
         epochs=30,
         out=Path("runs/finetune_paper"),
     ),
 }
+GREEDY = {"own": None, "greedy": True, "sampled": False}
 QUICK: dict[str, int | float | str] = {"budget": 20, "window": 5}
 
 
@@ -157,7 +155,7 @@ def prepare(args: Args) -> Run:
             if value < 0:
                 raise ValueError(f"{option} {value}: expected a whole number >= 0")
     with blamed_on("--policy"):
-        policy = make_policy(args.policy, args.greedy or not args.sampled)
+        policy = make_policy(args.policy, GREEDY[args.actions])
     kwargs = env_kwargs(args, policy)
     env = make_env(args, kwargs)
     with blamed_on("--policy"):

@@ -64,7 +64,7 @@ def whole(tmp_path_factory, learned):
     out = tmp_path_factory.mktemp("whole")
     runs = {
         "random": dataclasses.replace(TINY, out=out / "random", select="inner_valid"),
-        "learned": dataclasses.replace(TINY, out=out / "x", policy=str(learned), sampled=True),
+        "learned": dataclasses.replace(TINY, out=out / "x", policy=str(learned), actions="sampled"),
     }
     for args in runs.values():
         finetune.main(args)
@@ -89,7 +89,7 @@ def test_the_record_is_that_of_the_same_episode_played_directly(whole, name):
     args = whole[name]
     assert {path.name for path in args.out.iterdir()} == WRITTEN
     (record,) = replay.read_strictly(args.out / "record.json")
-    policy = make_policy(args.policy, greedy=not args.sampled)
+    policy = make_policy(args.policy, finetune.GREEDY[args.actions])
     kwargs = {**KWARGS, "budget": 27, **policy.env_kwargs}
     direct = run_episode(gym.make(args.env, **kwargs), policy, args.env, kwargs, args.seed)
     assert record == direct
@@ -250,7 +250,11 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["experiments.finetune", "torch.utils.tensorboard"])
     args = dataclasses.replace(
-        *(TINY,), policy=str(learned), sampled=True, out=tmp_path / "killed", save_every=save_every
+        *(TINY,),
+        policy=str(learned),
+        actions="sampled",
+        out=tmp_path / "killed",
+        save_every=save_every,
     )
     moments = random.Random(save_every)
     for _ in range(5):
@@ -442,7 +446,7 @@ def test_presets_keep_their_env_kwargs_beside_those_given():
     paper = finetune.parse(
         ["--preset", "paper", "--env-kwargs", "guidance", "0.2", "device", "cpu"]
     )
-    assert (paper.env, paper.epochs, paper.sampled) == ("ASG-VisDA-v0", 30, True)
+    assert (paper.env, paper.epochs) == ("ASG-VisDA-v0", 30)
     assert paper.env_kwargs == {
         **{"window": "paper", "optimizer": "official_sgd", "batch_size": 32, "base_lr": 1e-4},
         **{"guidance": 0.2, "device": "cpu"},

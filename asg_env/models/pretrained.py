@@ -57,8 +57,10 @@ def load_pretrained(
     Raises:
         FileNotFoundError, ValueError: saying what to pass instead.
     """
-    with isolated_rng(0):
-        network = _build(model, weights)
+    if isinstance(weights, str) and _is_name(weights):
+        network = _download(model, weights)
+    else:
+        network = build_network(model)
     path = classifier or last_linear(network)
     if not isinstance(_submodule(network, path), nn.Linear):
         raise ValueError(f"classifier={path!r} of {model!r} is no nn.Linear")
@@ -97,44 +99,55 @@ def _is_name(weights: str | os.PathLike[str]) -> bool:
     )
 
 
-def _build(model: str, weights: str | os.PathLike[str], **options: Any) -> nn.Module:
-    if ":" in model or model in CIFAR:
-        if _is_name(weights):
-            raise ValueError(
-                f"weights={weights!r} are torchvision's, but model={model!r} is not: pass a file "
-                "of weights, or 'random'"
-            )
+def build_network(model: str, num_classes: int | None = None) -> nn.Module:
+    """The architecture of a name, with random weights.
+
+    Args:
+        model: as of :func:`load_pretrained`.
+        num_classes: outputs of its classifier; None, or a "module:factory": its own.
+    """
+    options = {} if num_classes is None else {"num_classes": num_classes}
+    with isolated_rng(0):
+        if ":" in model:
+            return _from_factory(model)
         if model in CIFAR:
             return CifarResNet(CIFAR[model], **options)
-        return _from_factory(model, options)
-    return _from_torchvision(model, weights, options)
+        return _torchvision(model).get_model(model, weights=None, **options)
 
 
-def _from_factory(model: str, options: dict[str, Any]) -> nn.Module:
-    network = load_function(model, "model")(**options)
+def _from_factory(model: str) -> nn.Module:
+    network = load_function(model, "model")()
     if not isinstance(network, nn.Module):
         raise ValueError(f"model={model!r} returned {type(network).__name__}, not an nn.Module")
     return network
 
 
-def _from_torchvision(
-    model: str, weights: str | os.PathLike[str], options: dict[str, Any]
-) -> nn.Module:
+def _torchvision(model: str) -> Any:
+    """torchvision's models; ValueError if it has none of that name."""
     from torchvision import models  # slow to import
 
-    known = models.list_models(module=models)
-    if model not in known:
+    if model not in (known := models.list_models(module=models)):
         raise ValueError(
             f"model={model!r}: expected one of {', '.join(CIFAR)}, 'module:factory', or one of "
             f"torchvision's: {', '.join(known)}"
         )
-    if not _is_name(weights):
-        return models.get_model(model, weights=None, **options)
+    return models
+
+
+def _download(model: str, weights: str) -> nn.Module:
+    """A network with torchvision's own weights."""
+    if ":" in model or model in CIFAR:
+        raise ValueError(
+            f"weights={weights!r} are torchvision's, but model={model!r} is not: pass a file "
+            "of weights, or 'random'"
+        )
+    models = _torchvision(model)
     known = list(models.get_model_weights(model).__members__)
     if weights not in ("DEFAULT", *known):
         raise ValueError(f"weights={weights!r}: {model} has DEFAULT, {', '.join(known)}, or a file")
     try:
-        return models.get_model(model, weights=weights)
+        with isolated_rng(0):
+            return models.get_model(model, weights=weights)
     except OSError as error:  # urllib's errors are of this kind
         raise ValueError(
             f"torchvision could not download weights={weights!r} of {model} ({error}): pass the "
@@ -148,8 +161,7 @@ def _load_file(model: str, network: nn.Module, classifier: str, path: Path) -> n
     own = network.state_dict()
     rows = state.get(f"{classifier}.weight")
     if rows is not None and len(rows) != len(own[f"{classifier}.weight"]) and ":" not in model:
-        with isolated_rng(0):
-            network = _build(model, RANDOM, num_classes=len(rows))
+        network = build_network(model, len(rows))
         own = network.state_dict()
     counters = {k: v for k, v in own.items() if k.endswith(COUNTER)}  # not in files before 2018
     state = {**counters, **state}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from asg_env.compute import Compute
 from asg_env.data.cache import RowCache, digest
+from asg_env.data.decode import Transform
 from asg_env.data.splits import Split
 from asg_env.models.groups import LayerGroup
 from asg_env.models.student import Student
@@ -41,9 +42,12 @@ class Problem:
         retention: real images of the pretrained network's own classes, or None.
         classes: names of the new classes; ``classes[k]`` is label k.
         network: the pretrained classifier (teacher); never modified.
-        student: ``student(seed)`` makes a fresh student around a copy of ``network``.
+        model: what :func:`~asg_env.models.pretrained.build_network` makes its architecture from.
+        classifier: path of its final linear layer.
+        hidden: width of the new head's hidden layer.
         groups: the student's layer groups, in forward order.
         flip_average: evaluate the mean of sigmoid(logits) over each image and its mirror (paper).
+        transform: how image files are preprocessed; None: the images are made in memory.
         teacher_folder: where the teacher's outputs are kept; None: in memory only.
         compute: how the networks are computed.
     """
@@ -54,13 +58,20 @@ class Problem:
     retention: Split | None
     classes: tuple[str, ...]
     network: nn.Module
-    student: Callable[[int], Student]
+    model: str
+    classifier: str
+    hidden: int
     groups: tuple[LayerGroup, ...]
     flip_average: bool = False
+    transform: Transform | None = None
     teacher_folder: Path | None = None
     compute: Compute = field(default_factory=Compute)
     _teacher: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _placed: dict[Compute, Problem] = field(default_factory=dict, repr=False)
+
+    def student(self, seed: int) -> Student:
+        """A fresh student around a copy of the network; the seed is that of the new head."""
+        return Student(self.network, self.classifier, len(self.classes), self.hidden, seed)
 
     def teacher_logits(self, split: str) -> Tensor:
         """The teacher's logits on a split, (N, K_old) float32: computed once, then remembered.

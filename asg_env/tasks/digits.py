@@ -22,7 +22,6 @@ from torch import Tensor
 from asg_env.data.splits import TensorSplit
 from asg_env.models.groups import resnet_groups
 from asg_env.models.resnet import CifarResNet
-from asg_env.models.student import Student
 from asg_env.seeding import isolated_rng
 from asg_env.tasks.base import Defaults, Problem, Task
 from asg_env.tasks.fonts import TEST_FONTS, TRAIN_FONTS, render_digits
@@ -154,7 +153,9 @@ class DigitsTask(Task):
             retention=teacher_splits(chosen)[1],
             classes=tuple(map(str, chosen.new)),
             network=network,
-            student=lambda seed: Student(network, "linear", len(chosen.new), HIDDEN, seed),
+            model=f"{__name__}:{teacher_network.__name__}",
+            classifier="linear",
+            hidden=HIDDEN,
             groups=resnet_groups(network),
         )
 

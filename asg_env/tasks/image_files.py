@@ -17,7 +17,6 @@ from asg_env.data.files import FileList, held_out
 from asg_env.data.image_split import ImageSplit, LoaderSettings
 from asg_env.models.groups import GroupsLike, student_groups
 from asg_env.models.pretrained import Pretrained, input_size, load_pretrained
-from asg_env.models.student import Student
 from asg_env.tasks.base import Defaults, Problem, Task
 
 HEAD_WIDTH = 512  # of the new head's hidden layer (paper); at most the width of the features
@@ -118,19 +117,20 @@ class ImageFilesTask(Task):
         if self.retention is not None:
             _check_retention(self.retention, made)
             retention = ImageSplit(self.retention, transform, loader)
-        classes = self.source.classes
-        head = self._head(made)
         _check_size(made, size)
         return Problem(
             dataset=self.dataset,
             variant=None,
             splits={**source, "test": ImageSplit(self.target, transform, loader)},
             retention=retention,
-            classes=classes,
+            classes=self.source.classes,
             network=made.network,
-            student=lambda seed: Student(made.network, made.classifier, len(classes), head, seed),
+            model=settings.model,
+            classifier=made.classifier,
+            hidden=self._head(made),
             groups=student_groups(made.network, made.classifier, settings.groups, size),
             flip_average=settings.flip_average,
+            transform=transform,
             teacher_folder=settings.cache_folder,
         )
 
