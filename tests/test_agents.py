@@ -58,6 +58,8 @@ def test_schedules_have_their_closed_form(p):
         "small_backbone_cosine": cosine * small,
         "small_backbone_warmup_poly": poly * small,
         "layer_decay": np.array([0.65**k for k in (6, 5, 4, 3, 2, 1, 0)]),
+        "large_warmup_poly": np.full(7, poly),
+        "frozen_backbone_warmup_poly": np.array([0.0] * 6 + [poly]),
     }
     for name, values in expected.items():
         np.testing.assert_allclose(scales_of(name, p), values, rtol=1e-12, err_msg=name)
