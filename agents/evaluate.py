@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -33,9 +35,7 @@ def compare(
     jobs = [(p, s) for s in seeds for p in policies if (p.name, s) not in done]
     bar = tqdm(total=len(policies) * len(seeds), initial=len(done), desc="comparing")
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        processes, context, initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=_worker) as pool:
         futures = [
             pool.submit(play, p, env_id, {**env_kwargs, **p.env_kwargs, "variant": variant}, s)
             for p, s in jobs
@@ -51,6 +51,19 @@ def compare(
             raise
     bar.close()
     return [done[p.name, s] for p in policies for s in seeds]
+
+
+def _worker() -> None:
+    """One CPU thread, and an end if the main process is killed: the pool's workers may outlive it."""
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def play(policy: Policy, env_id: str, kwargs: dict[str, Any], seed: int) -> Record:
