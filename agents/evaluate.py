@@ -54,7 +54,7 @@ def compare(
 
 
 def _worker() -> None:
-    """One CPU thread, and an end if the main process is killed: the pool's workers may outlive it."""
+    """One CPU thread, and an end if the main process is killed."""
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
