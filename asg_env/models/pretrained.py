@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -135,7 +136,7 @@ def _from_torchvision(
         raise ValueError(f"weights={weights!r}: {model} has DEFAULT, {', '.join(known)}, or a file")
     try:
         return models.get_model(model, weights=weights)
-    except OSError as error:  # urllib's errors are of this kind
+    except (OSError, RuntimeError, HTTPException) as error:  # no network, or a cut download
         raise ValueError(
             f"torchvision could not download weights={weights!r} of {model} ({error}): pass the "
             "path of a file with them, weights='/path/to/weights.pth'"
