@@ -247,7 +247,7 @@ def first(value):
 
 def test_records_replay_exactly(folders, tmp_path):
     policy = SchedulePolicy("random")
-    kwargs = {**folders, **SMALL, **policy.env_kwargs, "cache": str(tmp_path / "kept")}
+    kwargs = {**folders, **SMALL, **policy.env_kwargs, "cache": tmp_path / "kept"}
     record = run_episode(gym.make(ID, **kwargs), policy, ID, kwargs, seed=4)
     record = Record.from_json(record.to_json())
     assert {"accuracy", "ce", "retention"} == set(record.final)
