@@ -13,6 +13,7 @@ import sys
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -47,7 +48,8 @@ def load_problem(args: Args) -> Problem:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*random weights")
-            env = gym.make(args.env, **args.env_kwargs)
+            arguments: dict[str, Any] = dict(args.env_kwargs)
+            env = gym.make(args.env, **arguments)
     except (gym.error.Error, TypeError, ValueError, OSError) as error:
         raise SystemExit(f"{args.env} cannot be made: {error}") from error
     problem: Problem = env.unwrapped.problem  # type: ignore[attr-defined]
