@@ -75,7 +75,7 @@ def random_network(model: str, classes: int) -> nn.Module:
             else models.get_model(model, weights=None, num_classes=classes)
         )
     for name, module in network.named_modules():
-        if name.endswith(("bn3", "layer1.0.bn2")) or (name.endswith("bn2") and "." in name):
+        if "." in name and name.endswith(("bn2", "bn3")):
             nn.init.constant_(module.weight, 0.2)
     return network.eval()
 
