@@ -129,7 +129,8 @@ class Optimizee:
 
     def measure_window(self) -> WindowStats:
         """The statistics of the next batch, without training on it and without drawing it."""
-        batch = self.problem.splits["train"].batch(self.order.at(self.order.position))
+        train = self.problem.splits["train"]
+        batch = next(b for b in map(train.batch, self.order.upcoming()) if len(b.indices))
         loss = self._backward(batch)
         norms = self._clip()
         return self._stats(torch.stack(loss)[None], norms[None], torch.zeros_like(norms))
@@ -137,9 +138,11 @@ class Optimizee:
     def _next_batch(self) -> Batch:
         if self._upcoming is None:
             self._upcoming = self.problem.splits["train"].batches(self.order.upcoming())
-        batch = next(self._upcoming)
-        self.order.position += 1
-        return batch
+        for batch in self._upcoming:
+            self.order.position += 1
+            if len(batch.indices):  # not all of them are unreadable
+                return batch
+        raise AssertionError("the order has no end")
 
     def _backward(self, batch: Batch) -> GuidedLoss:
         if self.settings.teacher == "online":
@@ -244,7 +247,7 @@ class Optimizee:
 
     def _features(self) -> list[Tensor]:
         compute = self.problem.compute
-        images = next(self.problem.splits["inner_valid"].chunks(PROBE_SIZE)).images
+        images = self.problem.splits["inner_valid"].first(PROBE_SIZE).images
         with compute.autocast():
             return group_features(self.student, self.problem.groups, compute.images(images))
 

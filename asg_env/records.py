@@ -77,8 +77,8 @@ class Record:
         return float(sum(self.rewards))
 
     def to_json(self) -> str:
-        """One line."""
-        return json.dumps(dataclasses.asdict(self))
+        """One line; paths among the arguments become text."""
+        return json.dumps(dataclasses.asdict(self), default=os.fspath)
 
     @staticmethod
     def from_json(line: str) -> Record:

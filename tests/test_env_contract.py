@@ -1,6 +1,8 @@
 import contextlib
 import itertools
+import json
 import warnings
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -21,7 +23,17 @@ IDS = tuple(ENTRY_POINTS)
 OBSERVATION_BY_ACTION = tuple(itertools.product(OBSERVATIONS, ("discrete", "continuous")))
 INFO_KEYS = {"skipped", "rewards", "lr", "losses", "dataset", "variant", "steps", "decision"}
 
-every_id = pytest.mark.parametrize("env_id", IDS)
+
+class Case(NamedTuple):
+    """An id, and arguments with which it makes a small environment."""
+
+    env_id: str
+    kwargs: dict[str, Any]
+
+
+@pytest.fixture(params=IDS)
+def case(request, id_arguments):
+    return Case(request.param, id_arguments[request.param])
 
 
 @pytest.fixture(params=OBSERVATION_BY_ACTION, ids="-".join)
@@ -30,17 +42,15 @@ def spaces(request):
     return {"observation": observation, "action": action}
 
 
-@every_id
-def test_gymnasium_finds_nothing_to_say(env_id, spaces):
-    env = make(env_id, **spaces, render_mode="rgb_array")
+def test_gymnasium_finds_nothing_to_say(case, spaces):
+    env = make(case.env_id, **case.kwargs, **spaces, render_mode="rgb_array")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env)
 
 
-@every_id
-def test_stable_baselines3_finds_nothing_to_say(env_id, spaces):
-    env = make(env_id, **spaces)
+def test_stable_baselines3_finds_nothing_to_say(case, spaces):
+    env = make(case.env_id, **case.kwargs, **spaces)
     if spaces["action"] == "continuous":  # SB3 asks for -1..1, the contract for 0..1
         env = RescaleAction(env, np.float32(-1), np.float32(1))
     with warnings.catch_warnings():
@@ -48,9 +58,8 @@ def test_stable_baselines3_finds_nothing_to_say(env_id, spaces):
         sb3_check_env(env)
 
 
-@every_id
-def test_spaces_are_the_contracts(env_id, spaces):
-    env = make(env_id, **spaces)
+def test_spaces_are_the_contracts(case, spaces):
+    env = make(case.env_id, **case.kwargs, **spaces)
     groups = len(env.group_names)
     expected = {
         "discrete": gym.spaces.MultiDiscrete([11] * groups),
@@ -63,9 +72,10 @@ def test_spaces_are_the_contracts(env_id, spaces):
     assert env.observation_space.shape == (5 + per_group * groups,) == (len(env.observation_names),)
 
 
-@every_id
-def test_episodes_stay_in_bounds_and_end_with_the_budget(env_id, spaces):
-    env = gym.make(env_id, **SMALL, **spaces)  # with Gymnasium's passive checker
+def test_episodes_stay_in_bounds_and_end_with_the_budget(case, spaces):
+    env = gym.make(
+        case.env_id, **case.kwargs, **SMALL, **spaces
+    )  # with Gymnasium's passive checker
     for seed in range(2):
         observation, _ = env.reset(seed=seed)
         for action in random_actions(env.unwrapped, 4, seed):
@@ -77,9 +87,8 @@ def test_episodes_stay_in_bounds_and_end_with_the_budget(env_id, spaces):
         assert info["steps"] == SMALL["budget"]
 
 
-@every_id
-def test_info_holds_the_contracts_keys(env_id):
-    env = make(env_id)
+def test_info_holds_the_contracts_keys(case):
+    env = make(case.env_id, **case.kwargs)
     _, info = env.reset(seed=0)
     assert set(info) == INFO_KEYS
     *_, info = env.step(env.action_space.sample())
@@ -101,13 +110,13 @@ def vector_trajectory(vector, actions):
     return frames
 
 
-@every_id
-def test_vector_envs_agree_and_reset_themselves(env_id, spaces):
-    env = make(env_id, **spaces)
+def test_vector_envs_agree_and_reset_themselves(case, spaces):
+    env = make(case.env_id, **case.kwargs, **spaces)
     actions = [np.stack([a, a]) for a in random_actions(env, 7, seed=0)]
     runs = [
         vector_trajectory(
-            gym.make_vec(env_id, 2, vectorization_mode=mode, **SMALL, **spaces), actions
+            gym.make_vec(case.env_id, 2, vectorization_mode=mode, **case.kwargs, **SMALL, **spaces),
+            actions,
         )
         for mode in ("sync", "async")
     ]
@@ -116,9 +125,8 @@ def test_vector_envs_agree_and_reset_themselves(env_id, spaces):
     assert not runs[0][18].any()  # and running again after the reset
 
 
-@every_id
-def test_ppo_runs(env_id, spaces):
-    env = gym.make(env_id, **SMALL, **spaces)
+def test_ppo_runs(case, spaces):
+    env = gym.make(case.env_id, **case.kwargs, **SMALL, **spaces)
     threads = torch.get_num_threads()
     model = PPO("MlpPolicy", env, n_steps=8, batch_size=8, n_epochs=1, device="cpu", seed=0)
     model.learn(16)
@@ -126,20 +134,24 @@ def test_ppo_runs(env_id, spaces):
     assert torch.get_num_threads() == threads
 
 
-@every_id
-def test_the_module_prefix_makes_the_env_in_a_fresh_process(env_id, tmp_path):
-    code = "import gymnasium, sys; print(gymnasium.make(sys.argv[1]).unwrapped.group_names)"
-    assert "fc_new" in run_python(code, f"asg_env:{env_id}", cwd=tmp_path)
-
-
-@every_id
-def test_importing_the_package_is_enough_in_a_fresh_process(env_id, tmp_path):
+def test_the_module_prefix_makes_the_env_in_a_fresh_process(case, tmp_path):
     code = (
-        "import sys, gymnasium, asg_env; gymnasium.register_envs(asg_env);"
-        "assert 'torch' not in sys.modules;"
-        "print(gymnasium.make(sys.argv[1]).unwrapped.group_names)"
+        "import gymnasium, json, sys;"
+        "env = gymnasium.make(sys.argv[1], **json.loads(sys.argv[2]));"
+        "print(env.unwrapped.group_names)"
     )
-    assert "fc_new" in run_python(code, env_id, cwd=tmp_path)
+    arguments = f"asg_env:{case.env_id}", json.dumps(case.kwargs)
+    assert "fc_new" in run_python(code, *arguments, cwd=tmp_path)
+
+
+def test_importing_the_package_is_enough_in_a_fresh_process(case, tmp_path):
+    code = (
+        "import json, sys, gymnasium, asg_env; gymnasium.register_envs(asg_env);"
+        "assert 'torch' not in sys.modules;"
+        "env = gymnasium.make(sys.argv[1], **json.loads(sys.argv[2]));"
+        "print(env.unwrapped.group_names)"
+    )
+    assert "fc_new" in run_python(code, case.env_id, json.dumps(case.kwargs), cwd=tmp_path)
 
 
 def test_registering_twice_is_harmless():
@@ -148,9 +160,8 @@ def test_registering_twice_is_harmless():
     assert dict(registry) == before
 
 
-@every_id
-def test_a_frame_is_an_image_that_changes(env_id):
-    env = make(env_id, render_mode="rgb_array")
+def test_a_frame_is_an_image_that_changes(case):
+    env = make(case.env_id, **case.kwargs, render_mode="rgb_array")
     env.reset(seed=0)
     frames = [env.render()]
     for action in random_actions(env, 4, seed=0):
@@ -160,9 +171,8 @@ def test_a_frame_is_an_image_that_changes(env_id):
     assert all((a != b).any() for a, b in itertools.pairwise(frames))
 
 
-@every_id
-def test_a_table_names_the_groups_and_grows(env_id):
-    env = make(env_id, render_mode="ansi")
+def test_a_table_names_the_groups_and_grows(case):
+    env = make(case.env_id, **case.kwargs, render_mode="ansi")
     env.reset(seed=0)
     first = env.render()
     assert all(name in first for name in env.group_names)
@@ -171,9 +181,8 @@ def test_a_table_names_the_groups_and_grows(env_id):
     assert len(env.render().splitlines()) == len(first.splitlines()) + 1
 
 
-@every_id
-def test_an_env_without_a_render_mode_draws_nothing(env_id):
-    env = make(env_id)
+def test_an_env_without_a_render_mode_draws_nothing(case):
+    env = make(case.env_id, **case.kwargs)
     env.reset(seed=0)
     with pytest.warns(UserWarning, match="render_mode"):
         assert env.render() is None

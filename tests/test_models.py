@@ -1,9 +1,13 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
+from torchvision import models
 
-from asg_env.models import CifarResNet, LayerGroup, Student, resnet_groups
-from asg_env.models.groups import check_groups
+from asg_env.features import group_features
+from asg_env.models import CifarResNet, LayerGroup, Student, load_pretrained, resnet_groups
+from asg_env.models.groups import check_groups, student_groups
+from asg_env.models.pretrained import last_linear
 
 
 def test_every_trainable_parameter_is_in_exactly_one_group():
@@ -48,3 +52,78 @@ def test_the_seed_makes_the_new_head_and_nothing_else():
     assert all(torch.equal(one[name], same[name]) for name in one)
     differing = {name for name in one if not torch.equal(one[name], other[name])}
     assert differing == {name for name in one if name.startswith("fc_new")}
+
+
+# -- pretrained networks ---------------------------------------------------------------------------
+
+FORWARD_ORDER = {
+    "resnet18": ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4"],
+    "vgg11": ["conv1", "conv2", "conv3", "conv4", "conv5", "classifier"],
+    "mobilenet_v2": ["conv1", "conv2", "conv3", "conv4", "conv5"],
+    "mobilenet_v3_small": ["conv1", "conv2", "conv3", "conv4", "conv5", "classifier"],
+    "convnext_tiny": ["conv1", "conv2", "conv3", "conv4", "classifier"],
+    "vit_b_32": ["embed", "blocks1", "blocks2", "blocks3", "blocks4"],
+}
+
+
+@pytest.mark.parametrize("model", FORWARD_ORDER)
+def test_default_groups_hold_every_parameter_once_in_forward_order(model):
+    size = 224 if model == "vit_b_32" else 64
+    with pytest.warns(UserWarning, match="random weights"):
+        made = load_pretrained(model, "random")
+    groups = student_groups(made.network, made.classifier, None, size)
+    assert [group.name for group in groups] == [*FORWARD_ORDER[model], "fc_new"]
+    student = Student(made.network, made.classifier, 3, 8, seed=0)
+    check_groups(student, groups)
+    ran = []
+    for index, group in enumerate(groups):
+        group.output(student).register_forward_hook(lambda *_, i=index: ran.append(i))
+    images = torch.randn(2, 3, size, size)
+    features = group_features(student, groups, images)
+    assert list(dict.fromkeys(ran)) == list(range(len(groups)))
+    assert all(f.shape[0] == 2 and f.isfinite().all() for f in features)
+    assert made.num_classes == 1000
+
+
+def old_file(state, layout):
+    """A checkpoint as people publish it."""
+    renamed = {f"module.{k}": v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    return {"state_dict": renamed, "best_prec1": 91.7} if layout == "wrapped" else renamed
+
+
+@pytest.mark.parametrize("depth", [20, 32, 44, 56])
+@pytest.mark.parametrize("layout", ["wrapped", "flat"])
+def test_published_cifar_checkpoints_load(tmp_path, depth, layout):
+    network = CifarResNet(depth, num_classes=7).eval()
+    for buffer in network.buffers():
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 1.5)
+    torch.save(old_file(network.state_dict(), layout), tmp_path / "model.th")
+    made = load_pretrained(f"cifar_resnet{depth}", tmp_path / "model.th")
+    assert (made.classifier, made.num_classes) == ("linear", 7)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(made.network(images), network(images), rtol=0, atol=0)
+    assert not made.network.training
+
+
+def test_safetensors_load_and_the_classes_follow_the_file(tmp_path):
+    network = models.mobilenet_v3_small(num_classes=4).eval()
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    made = load_pretrained("mobilenet_v3_small", tmp_path / "weights.safetensors")
+    assert made.num_classes == 4
+    assert torch.equal(made.network.classifier[0].weight, network.classifier[0].weight)
+
+
+def test_loading_leaves_the_global_generators_alone(tmp_path):
+    torch.save(CifarResNet(20, 3).state_dict(), tmp_path / "weights.pt")
+    before = torch.get_rng_state()
+    load_pretrained("cifar_resnet20", tmp_path / "weights.pt")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_last_linear_layer_is_the_classifier_unless_told_otherwise():
+    network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4), nn.Softmax(1))
+    assert last_linear(network) == "2"
+    with pytest.raises(ValueError, match=r"no nn\.Linear"):
+        last_linear(nn.Conv2d(1, 1, 1))

@@ -36,14 +36,21 @@ class RowCache:
 
         Raises:
             OSError: naming the folder, if it cannot be written or the disk is too full.
+        ValueError: naming the file, if it is damaged.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        return RowCache(
-            _mapped(folder / f"{name}.rows.npy", shape, dtype),
-            _mapped(folder / f"{name}.filled.npy", shape[:1], np.bool_),
-        )
+        rows, filled = folder / f"{name}.rows.npy", folder / f"{name}.filled.npy"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not rows.exists():  # never made, or deleted: then what was filled is no more
+                filled.unlink(missing_ok=True)
+            return RowCache(_mapped(rows, shape, dtype), _mapped(filled, shape[:1], np.bool_))
+        except OSError as error:
+            raise OSError(
+                f"cannot keep a cache in {folder} ({error}): pass another folder, or "
+                "cache='memory' or 'none'"
+            ) from error
 
-    def put(self, index: int | slice, values: np.ndarray) -> None:
+    def put(self, index: int | np.ndarray, values: np.ndarray) -> None:
         """Write a row (or several)."""
         self.rows[index] = values
         self.filled[index] = True
@@ -65,11 +72,19 @@ def digest(parts: Iterable[str | bytes]) -> str:
 
 
 def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    if not path.exists():
-        _create(path, shape, dtype)
-    array = np.lib.format.open_memmap(path, "r+")
+    array = None
+    while array is None:
+        try:
+            np.lib.format.open_memmap(path, "r")  # "r+" would fill up a file that was cut short
+            array = np.lib.format.open_memmap(path, "r+")
+        except FileNotFoundError:
+            _create(path, shape, dtype)
+        except ValueError as error:
+            raise ValueError(f"{path} is no whole cache file ({error}): delete it") from error
     if array.shape != shape or array.dtype != dtype:
-        raise ValueError(f"{path} holds {array.shape} {array.dtype}, not {shape}; delete it")
+        raise ValueError(
+            f"{path} holds {array.shape} {array.dtype}, not {shape} {np.dtype(dtype)}: delete it"
+        )
     return array
 
 
@@ -79,12 +94,9 @@ def _create(path: Path, shape: tuple[int, ...], dtype: type) -> None:
     os.close(handle)
     needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
     try:
-        if needed > shutil.disk_usage(path.parent).free:
-            free = shutil.disk_usage(path.parent).free
-            raise OSError(
-                f"the cache needs {needed / 1e9:.1f} GB in {path.parent}, where {free / 1e9:.1f} "
-                "GB are free: choose another cache folder, or cache='none'"
-            )
+        free = shutil.disk_usage(path.parent).free
+        if needed > free:
+            raise OSError(f"it needs {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free")
         np.lib.format.open_memmap(temporary, "w+", dtype, shape).flush()
         if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a crash later
             with open(temporary, "r+b") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image, UnidentifiedImageError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_PIXELS = 178_956_970  # of a decoded or enlarged image: Pillow's limit for decompression bombs
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error)
+"""What Pillow raises on damaged content."""
 
 
 class ImageError(ValueError):
@@ -49,15 +52,17 @@ def load_image(path: str | os.PathLike[str], transform: Transform) -> np.ndarray
     """
     try:
         with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels; make it smaller")
             return _square(_rgb(image), transform)
     except FileNotFoundError as error:
         raise ImageError(f"{os.fspath(path)}: no such image file") from error
     except UnidentifiedImageError as error:
         empty = os.path.getsize(path) == 0
         raise ImageError(f"{os.fspath(path)}: {'empty file' if empty else 'no image'}") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{os.fspath(path)}: {error}; make it smaller") from error
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on damaged content
+    except DAMAGED as error:
         raise ImageError(f"{os.fspath(path)}: unreadable image: {error}") from error
 
 
@@ -69,7 +74,9 @@ def _rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image)
         if values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
             raise ValueError("32-bit pixels, whose range is unknown; save it with 8 bits")
-        image = Image.fromarray((values.astype(np.uint32) // 257).astype(np.uint8))
+        image = Image.fromarray((values.astype(np.uint32) >> 8).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns about the direct way
     return image.convert("RGB")
 
 

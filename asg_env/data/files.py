@@ -73,7 +73,7 @@ def read_image_list(root: Path, classes: Sequence[str]) -> FileList:
             f"no list {source}: expected lines 'relative/path label', as in the VisDA-17 archive"
         )
     entries: dict[str, int] = {}
-    for number, line in enumerate(source.read_text(errors="replace").splitlines(), 1):
+    for number, line in enumerate(source.read_text("utf-8-sig", errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         try:

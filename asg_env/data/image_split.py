@@ -7,11 +7,11 @@ import multiprocessing
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -23,8 +23,11 @@ from asg_env.data.files import FileList
 from asg_env.data.splits import Batch, Split
 
 AHEAD = 4  # batches that are prepared ahead of their use
+CHECKED_AHEAD = 64  # images, when all are checked
 MEMORY = 1 << 30  # bytes up to which cache="auto" keeps decoded images in memory
 ON_ERROR = ("stop", "skip")
+
+T = TypeVar("T")
 
 
 class LoaderSettings(NamedTuple):
@@ -35,7 +38,7 @@ class LoaderSettings(NamedTuple):
             core, at most eight, and 0 in worker processes.
         cache: ``"none"``, ``"memory"``, a folder, or ``"auto"``: memory up to 1 GiB a split.
         on_error: what an unreadable image does: ``"stop"`` the run with its name, or ``"skip"``: it
-            is left out, with a warning that names it.
+            is left out, with a warning that names it, for as long as the process lives.
     """
 
     workers: int | None = None
@@ -46,7 +49,7 @@ class LoaderSettings(NamedTuple):
         """Raise ValueError, naming the argument, if a value is out of range."""
         if self.on_error not in ON_ERROR:
             raise ValueError(f"on_error={self.on_error!r}: expected one of {', '.join(ON_ERROR)}")
-        if self.workers is not None and self.workers < 0:
+        if self.workers is not None and (type(self.workers) is not int or self.workers < 0):
             raise ValueError(f"workers={self.workers!r}: expected None or an int >= 0")
 
 
@@ -72,10 +75,11 @@ class ImageSplit(Split):
     # -- Split's interface ------------------------------------------------------------------------
 
     def batch(self, indices: Tensor) -> Batch:
-        """Decode the images at ``indices``.
+        """Decode the images at ``indices``. With ``on_error="skip"`` the batch may be empty.
 
         Raises:
-            ImageError: naming the file, if one is unreadable and ``on_error`` is "stop".
+            ImageError: naming the file, if one is unreadable and ``on_error`` is "stop", or if
+                all images of the split are unreadable.
         """
         return self._finish(self._start(indices))
 
@@ -108,19 +112,29 @@ class ImageSplit(Split):
         return len(self._bad)
 
     @property
+    def fingerprint(self) -> str:
+        """A name for the file list and the transform."""
+        return digest([self.files.fingerprint, repr(self.transform)])
+
+    @property
     def key(self) -> str:  # type: ignore[override]
         """A name for the decoded content: file list, files and transform."""
         return digest(["images-1", self.files.content_key, repr(self.transform)])
 
-    def unreadable(self) -> Iterator[str | None]:
-        """Decode every image; for each, what is wrong with it, or None. Fills the cache."""
-        buffer = np.empty((1, *self._shape), np.uint8)
-        for index in range(len(self)):
-            try:
-                self._fill(buffer, 0, index)
-                yield None
-            except ImageError as error:
-                yield str(error)
+    def unreadable(self, limit: int | None = None) -> Iterator[str | None]:
+        """Decode every image (or the first ``limit``), by the decoding threads; fill the cache.
+
+        Yields:
+            For each image, in order: what is wrong with it, or None.
+        """
+        pool = _pool(os.getpid(), self._workers)
+        pending: deque[Future[str | None]] = deque()
+        for index in range(len(self))[:limit]:
+            pending.append(_run(pool, self._fault, index))
+            if len(pending) > (CHECKED_AHEAD if pool else 0):
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
     # -- decoding ---------------------------------------------------------------------------------
 
@@ -167,6 +181,9 @@ class ImageSplit(Split):
         """Decode images into rows; the rows of those that were skipped."""
         skipped = []
         for row, index in zip(rows.tolist(), indices.tolist(), strict=True):
+            if index in self._bad:
+                skipped.append(row)
+                continue
             try:
                 self._fill(array, row, index)
             except ImageError as error:
@@ -181,10 +198,19 @@ class ImageSplit(Split):
         if self._cache is not None:
             self._cache.put(index, array[row])
 
+    def _fault(self, index: int) -> str | None:
+        """What is wrong with an image."""
+        if self._cache is not None and self._cache.filled[index]:
+            return None
+        try:
+            self._fill(np.empty((1, *self._shape), np.uint8), 0, index)
+        except ImageError as error:
+            return str(error)
+        return None
+
     def _skip(self, index: int, message: str) -> None:
-        if index not in self._bad:
-            self._bad[index] = message
-            warnings.warn(f"skipped: {message} ({len(self._bad)} so far)", stacklevel=2)
+        self._bad[index] = message
+        warnings.warn(f"skipped: {message} ({len(self._bad)} so far)", stacklevel=2)
 
     def _finish(self, pending: _Pending) -> Batch:
         """Wait for a batch, leave out what was skipped, and bring it to the device."""
@@ -194,13 +220,10 @@ class ImageSplit(Split):
             good = torch.ones(len(indices), dtype=torch.bool)
             good[skipped] = False
             images, indices = images[good], indices[good]
-        if not len(indices):
-            raise ImageError(f"no image of a whole batch is readable, e.g. {self._bad_example()}")
+        if len(self._bad) == len(self):
+            raise ImageError(f"all {len(self)} images are unreadable, e.g. {self._bad[0]}")
         labels = self.labels[indices].to(self.device)
         return Batch(self._normalised(images), labels, indices)
-
-    def _bad_example(self) -> str:
-        return next(iter(self._bad.values()))
 
     def _normalised(self, images: Tensor) -> Tensor:
         """uint8 on the CPU -> normalised float32 on the device."""
@@ -224,11 +247,11 @@ def _pool(process: int, workers: int) -> ThreadPoolExecutor | None:
     return ThreadPoolExecutor(workers, "decode") if workers else None
 
 
-def _run(pool: ThreadPoolExecutor | None, call, *arguments) -> Future[list[int]]:  # type: ignore[no-untyped-def]
+def _run(pool: ThreadPoolExecutor | None, call: Callable[..., T], *arguments: Any) -> Future[T]:
     """A job on the pool; without one, done now."""
     if pool is not None:
         return pool.submit(call, *arguments)
-    done: Future[list[int]] = Future()
+    done: Future[T] = Future()
     try:
         done.set_result(call(*arguments))
     except Exception as error:

@@ -9,12 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from asg_env.data.cache import digest
+
 
 class Batch(NamedTuple):
     """``images`` (N, C, H, W) float32, ``labels`` (N,) int64, ``indices`` (N,) int64.
 
-    ``indices`` are the images' places in the split. They are fewer than were asked for where an
-    unreadable image was skipped.
+    ``indices`` are the images' places in the split. They are fewer than were asked for, perhaps
+    none, where unreadable images were skipped.
     """
 
     images: Tensor
@@ -49,10 +51,20 @@ class Split(ABC):
         """The batches of an order (of index tensors), perhaps prepared ahead of their use."""
         return map(self.batch, order)
 
-    def chunks(self, limit: int | None = None) -> Iterator[Batch]:
-        """The split (or its first ``limit`` images) from front to back."""
-        count = len(self) if limit is None else min(limit, len(self))
-        return self.batches(torch.arange(count).split(self.chunk))
+    def chunks(self) -> Iterator[Batch]:
+        """The split from front to back, without empty batches."""
+        order = torch.arange(len(self)).split(self.chunk)
+        return (batch for batch in self.batches(order) if len(batch.indices))
+
+    def first(self, count: int) -> Batch:
+        """The first ``count`` images, or, if none of them is readable, the next ones."""
+        order = torch.arange(len(self)).split(count)
+        return next(batch for batch in map(self.batch, order) if len(batch.indices))
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for what the split is made of, wherever its files lie."""
+        return digest([self.labels.cpu().numpy().tobytes()])
 
     @property
     def skipped(self) -> int:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from asg_env.data.files import FileList
 from asg_env.envs.config import FinetuneConfig, check_names, field_names
@@ -49,9 +52,11 @@ def make_visda(
 
     defaults = ImageSettings(held_out=HELD_OUT, flip_average=True)
     settings, arguments = _sorted(defaults, arguments)
-    data_root = data_root or os.environ.get(DATA_ROOT) or None
+    if data_root is None:
+        data_root = os.environ.get(DATA_ROOT) or None
     if data_root is None:
         return _standin(settings, defaults, retention_root, arguments)
+    _check_roots(data_root=data_root, retention_root=retention_root)
     return _make(visda_task(data_root, retention_root, settings), EPOCHS, arguments)
 
 
@@ -78,6 +83,7 @@ def make_image_folder(
             "retention_root=, model= and weights="
         )
     settings, arguments = _sorted(ImageSettings(weights="DEFAULT"), arguments)
+    _check_roots(source_root=source_root, target_root=target_root, retention_root=retention_root)
     task = image_folder_task(source_root, target_root, retention_root, settings)
     return _make(task, EPOCHS, arguments)
 
@@ -88,15 +94,29 @@ def _sorted(
     """The image settings among the arguments, and the other arguments."""
     own = field_names(ImageSettings)
     check_names(arguments, [*own, *field_names(FinetuneConfig), "render_mode"])
-    chosen = {name: value for name, value in arguments.items() if name in own}
+    plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in arguments.items()}
+    chosen = {name: value for name, value in plain.items() if name in own}
     rest = {name: value for name, value in arguments.items() if name not in own}
     return dataclasses.replace(defaults, **chosen), rest
+
+
+def _check_roots(**roots: Any) -> None:
+    for name, root in roots.items():
+        if root is not None and (not isinstance(root, (str, os.PathLike)) or not os.fspath(root)):
+            raise ValueError(f"{name}={root!r}: expected the path of a folder")
+
+
+def _stamp(path: str | os.PathLike[str]) -> str:
+    """What changes when a file does; "" where there is none."""
+    found = Path(path)
+    return f"{found.stat().st_size} {found.stat().st_mtime_ns}" if found.is_file() else ""
 
 
 def _make(task: ImageFilesTask, epochs: int, arguments: dict[str, Any]) -> FinetuneEnv:
     """The environment on a task, or on an equal one that this process has loaded already."""
     lists: list[FileList] = [x for x in (task.source, task.target, task.retention) if x]
-    key = (task.name, repr(task.settings), *(f"{x.root} {x.content_key}" for x in lists))
+    settings = repr(task.settings), _stamp(task.settings.weights)
+    key = (task.name, *settings, *(f"{x.root} {x.content_key}" for x in lists))
     task = _tasks.pop(key, task)
     _tasks[key] = task
     while len(_tasks) > 4:

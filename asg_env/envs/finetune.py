@@ -424,6 +424,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
             raise ResetNeeded("call reset() before fork() or save()")
         state = {
             "task": self.task.name,
+            "problem": self.problem.fingerprint,
             "config": dataclasses.asdict(self.config),
             "episode": dataclasses.asdict(self._episode),
             "position": self._optimizee.order.position,
@@ -442,6 +443,11 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
                     f"{path!r} was saved with {name}={value!r}, this environment has "
                     f"{name}={own.get(name)!r}: make it with the same arguments"
                 )
+        if state["problem"] != self.task.load(state["episode"]["variant"]).fingerprint:
+            raise ValueError(
+                f"{path!r} was saved with other images or other pretrained weights than this "
+                "environment has: make it with the same ones"
+            )
 
     def _restore(self, snapshot: Snapshot) -> None:
         episode = Episode(**snapshot.state["episode"])

@@ -48,7 +48,9 @@ def _resolve(model: nn.Module, path: str) -> nn.Module | nn.Parameter:
         found = getattr(found, name, None)
     if not isinstance(found, (nn.Module, nn.Parameter)):
         children = ", ".join(name for name, _ in model.named_children())
-        raise ValueError(f"no module or parameter {path!r}; the top level has: {children}")
+        raise ValueError(
+            f"groups: no module or parameter {path!r}; the network's top level has: {children}"
+        )
     return found
 
 
@@ -69,7 +71,8 @@ def student_groups(
         size: side of the images, pixels.
 
     Raises:
-        ValueError: a path that is not there, a parameter in two groups or in none.
+        ValueError: a path that is not there, a parameter in two groups or in none, a group without
+            a parameter or without a module.
     """
     table = _table(network, classifier, groups, size)
     for name, paths in table.items():
@@ -78,8 +81,10 @@ def student_groups(
                 f"group {name!r}: expected a list of paths, and a name other than {HEAD!r}, got "
                 f"{paths!r}"
             )
-        for path in paths:
-            _resolve(network, path)
+    own = [LayerGroup(name, tuple(paths)) for name, paths in table.items()]
+    for group in own:
+        group.output(network)
+    check_groups(network, own, frozen=network.get_submodule(classifier))
     return _as_groups(table)
 
 
@@ -225,12 +230,16 @@ def load_function(name: str, argument: str) -> Callable[..., object]:
         ) from error
 
 
-def check_groups(model: nn.Module, groups: Sequence[LayerGroup]) -> None:
-    """Raise ValueError unless every trainable parameter is in exactly one group."""
+def check_groups(
+    model: nn.Module, groups: Sequence[LayerGroup], frozen: nn.Module | None = None
+) -> None:
+    """Raise ValueError unless every trainable parameter outside ``frozen`` is in just one group."""
     names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+    for parameter in () if frozen is None else frozen.parameters():
+        names.pop(id(parameter), None)
     seen: dict[int, str] = {}
     for group in groups:
-        for parameter in group.parameters(model):
+        for parameter in (p for p in group.parameters(model) if id(p) in names):
             if id(parameter) in seen:
                 both = f"{seen[id(parameter)]!r} and {group.name!r}"
                 raise ValueError(f"parameter {names[id(parameter)]!r} is in two groups: {both}")
@@ -238,6 +247,6 @@ def check_groups(model: nn.Module, groups: Sequence[LayerGroup]) -> None:
     missing = [name for key, name in names.items() if key not in seen]
     if missing:
         raise ValueError(f"trainable parameters in no layer group: {', '.join(missing)}")
-    empty = [group.name for group in groups if not group.parameters(model)]
+    empty = [group.name for group in groups if group.name not in seen.values()]
     if empty:
         raise ValueError(f"layer groups without a trainable parameter: {', '.join(empty)}")

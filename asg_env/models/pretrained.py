@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,7 +149,7 @@ def _download(model: str, weights: str) -> nn.Module:
     try:
         with isolated_rng(0):
             return models.get_model(model, weights=weights)
-    except OSError as error:  # urllib's errors are of this kind
+    except (OSError, RuntimeError, HTTPException) as error:  # no network, or a cut download
         raise ValueError(
             f"torchvision could not download weights={weights!r} of {model} ({error}): pass the "
             "path of a file with them, weights='/path/to/weights.pth'"

@@ -13,6 +13,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -89,13 +90,13 @@ class Problem:
 
     def _teacher_pass(self, name: str) -> Tensor:
         data = self.splits[name]
-        first = self.teach(data.batch(torch.arange(1)).images)
+        first = self.teach(data.first(1).images)
         kept = self._teacher_cache(data, (len(data), first.shape[1]))
         todo = [c for c in torch.arange(len(data)).split(data.chunk) if not kept.filled[c].all()]
         bar = tqdm(total=len(todo), desc=f"teacher on {name}", delay=PATIENCE, disable=None)
-        for asked, batch in zip(todo, data.batches(todo), strict=True):
-            kept.rows[batch.indices] = self.teach(batch.images).cpu()
-            kept.filled[asked] = True
+        for batch in data.batches(todo):
+            if len(batch.indices):
+                kept.put(batch.indices.numpy(), self.teach(batch.images).cpu().numpy())
             bar.update()
         bar.close()
         kept.sync()
@@ -104,10 +105,7 @@ class Problem:
     def _teacher_cache(self, data: Split, shape: tuple[int, int]) -> RowCache:
         if self.teacher_folder is None or data.key is None:
             return RowCache.in_memory(shape, np.float32)
-        weights = (
-            v.cpu().contiguous().numpy().tobytes() for v in self.network.state_dict().values()
-        )
-        name = digest(["teacher-1", data.key, repr(self.compute), *weights])
+        name = digest(["teacher-1", data.key, repr(self.compute), self._weights_key])
         return RowCache.in_folder(self.teacher_folder, f"teacher-{name}", shape, np.float32)
 
     def on(self, compute: Compute) -> Problem:
@@ -127,6 +125,17 @@ class Problem:
                 _placed={},
             )
         return self._placed[compute]
+
+    @cached_property
+    def _weights_key(self) -> str:
+        """A name for the pretrained weights."""
+        state = self.network.state_dict().values()
+        return digest(v.cpu().contiguous().numpy().tobytes() for v in state)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A name for the problem: its splits and its pretrained weights."""
+        return digest([self._weights_key, *(s.fingerprint for s in self.splits.values())])
 
     @property
     def skipped(self) -> int:

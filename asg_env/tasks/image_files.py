@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 import torch
@@ -50,6 +51,23 @@ class ImageSettings:
     ``"auto"``: memory up to 1 GiB a split."""
     on_error: str = "stop"
     """An unreadable image stops the run with its name (``"stop"``), or is left out (``"skip"``)."""
+
+    def __post_init__(self) -> None:
+        self._expect("model", isinstance(self.model, str), "a name")
+        self._expect("weights", isinstance(self.weights, (str, os.PathLike)), "a file or a name")
+        self._expect("classifier", isinstance(self.classifier, (str, NoneType)), "None or a path")
+        self._expect("cache", isinstance(self.cache, (str, os.PathLike)), "a folder or a name")
+        self._expect("flip_average", isinstance(self.flip_average, bool), "True or False")
+        for name in ("hidden", "image_size"):
+            value = getattr(self, name)
+            self._expect(name, value is None or (type(value) is int and value > 0), "an int > 0")
+        number = isinstance(self.held_out, (int, float)) and 0 < self.held_out < 1 / 3
+        self._expect("held_out", number, "a share in (0, 1/3)")
+        self.loader.check()
+
+    def _expect(self, name: str, fine: bool, expected: str) -> None:
+        if not fine:
+            raise ValueError(f"{name}={getattr(self, name)!r}: expected {expected}")
 
     @property
     def loader(self) -> LoaderSettings:
