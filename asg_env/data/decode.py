@@ -70,7 +70,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         if values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
             raise ValueError("32-bit pixels, whose range is unknown; save it with 8 bits")
         image = Image.fromarray((values.astype(np.uint32) // 257).astype(np.uint8))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _square(image: Image.Image, transform: Transform) -> np.ndarray:
