@@ -1,5 +1,7 @@
 """What a step costs: ``env.step`` beside the same work without the env, and beside bare training.
 
+On the paper's network (``resnet101_224``), a training step of ours beside the official way.
+
     python experiments/bench_step.py               # a few minutes on one core
 
 The contestants take turns, one window each in every round, and a ratio is the median over rounds of
@@ -13,12 +15,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -35,11 +35,12 @@ import asg_env  # noqa: F401 - registers the ids
 from asg_env.data.splits import TensorSplit
 from asg_env.envs.finetune import FinetuneEnv
 from asg_env.envs.snapshot import write_atomic
-from asg_env.models.groups import resnet_groups
 from asg_env.optimizee import Optimizee, OptimizeeSettings
 from asg_env.sampling import BatchOrder
-from asg_env.seeding import cpu_threads, isolated_rng
+from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import Defaults, Problem, Task
+from experiments.bench_official import official_row, official_table
+from experiments.bench_parts import Timing, random_problem, timed
 
 TARGETS = {"vs_same_work": 1.05, "vs_bare": 1.3}  # the project's own, the latter for resnet18_64
 CONTESTANTS = ("env", "same_work", "bare")
@@ -48,7 +49,7 @@ WORKERS = (1, 2)
 
 @dataclass(frozen=True)
 class Args:
-    """Measure what env.step costs beside the same work without it, and beside bare training."""
+    """Measure what env.step costs beside the same work, bare training and the official way."""
 
     out: Path = Path("runs/bench_step")
     """Folder for bench_step.json and bench_step.md."""
@@ -56,6 +57,8 @@ class Args:
     """Rounds on digits; in each, every contestant trains one window."""
     resnet_rounds: int = 12
     """Rounds on resnet18_64."""
+    official_rounds: int = 5
+    """Rounds of resnet101_224, of one optimizer step of each contestant (several seconds each)."""
     worker_rounds: int = 5
     """Rounds of the worker processes, of 24 steps of each process."""
     seed: int = 0
@@ -86,30 +89,8 @@ class RandomImages(Task):
 
     @lru_cache(maxsize=1)  # noqa: B019 - one RandomImages lives as long as the run
     def load(self, variant: str | None) -> Problem:
-        """The problem; batch norm takes its statistics from the images."""
-        from torchvision.models import resnet18  # slow to import
-
-        with isolated_rng(0):
-            network = resnet18(weights=None)
-            splits = {
-                name: TensorSplit(torch.randn(n, 3, 64, 64), torch.randint(12, (n,)))
-                for name, n in self.sizes.items()
-            }
-        with torch.no_grad():
-            network.train()(splits["inner_valid"].images)
-        network.eval()
-        return Problem(
-            dataset="random images",
-            variant=variant,
-            splits=splits,
-            retention=None,
-            classes=tuple(map(str, range(12))),
-            network=network,
-            model="resnet18",
-            classifier="fc",
-            hidden=512,
-            groups=resnet_groups(network),
-        )
+        """The problem."""
+        return random_problem("resnet18", 64, self.sizes)
 
 
 class BareLoop:
@@ -196,20 +177,6 @@ class Race:
         return {n: timed(run[n]) for n in (*CONTESTANTS[first:], *CONTESTANTS[:first])}
 
 
-class Timing(NamedTuple):
-    """Seconds."""
-
-    cpu: float
-    wall: float
-
-
-def timed(call: Callable[[], None]) -> Timing:
-    """How long a call takes."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    call()
-    return Timing(time.process_time() - cpu, time.perf_counter() - wall)
-
-
 def run_rounds(name: str, race: Race, rounds: int) -> dict[str, Any]:
     """Run the rounds, after one that does not count; return the ratios and what they rest on."""
     with cpu_threads(1):
@@ -271,6 +238,7 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
     lines += [
         f"\nMedian over rounds [quartiles] of CPU seconds, one thread. Wanted: at most "
         f"{TARGETS['vs_same_work']} and, on resnet18_64, {TARGETS['vs_bare']}.\n",
+        f"{official_table(results['resnet101_224'])}\n",
         "| worker processes on digits | env-steps per second |",
         "| --- | --- |",
         *(f"| {count} | {rate:.1f} |" for count, rate in results["workers"].items()),
@@ -286,14 +254,17 @@ def _cell(row: dict[str, Any], name: str) -> str:
 def main(args: Args) -> dict[str, dict[str, Any]]:
     """Measure, print the tables and write them."""
     task = RandomImages(window=1, batch_size=2) if args.quick else RandomImages()
-    rounds = (1, 1, 1) if args.quick else (args.rounds, args.resnet_rounds, args.worker_rounds)
+    rounds = args.rounds, args.resnet_rounds, args.official_rounds, args.worker_rounds
+    if args.quick:
+        rounds = (1, 1, 1, 1)
     digits = gym.make("ASG-Digits-v0", device="cpu")
     results = {
         "digits": run_rounds("digits", Race(digits, args.seed), rounds[0]),
         "resnet18_64": run_rounds(
             "resnet18_64", Race(FinetuneEnv(task, device="cpu"), args.seed), rounds[1]
         ),
-        "workers": run_workers(rounds[2], 2 if args.quick else 24),
+        "resnet101_224": official_row(rounds[2], args.quick),
+        "workers": run_workers(rounds[3], 2 if args.quick else 24),
     }
     text = markdown(results)
     write_atomic(args.out / "bench_step.json", (json.dumps(results, indent=1) + "\n").encode())

@@ -77,7 +77,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray((values.astype(np.uint32) >> 8).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns about the direct way
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _square(image: Image.Image, transform: Transform) -> np.ndarray:

@@ -227,10 +227,18 @@ class ImageSplit(Split):
 
     def _normalised(self, images: Tensor) -> Tensor:
         """uint8 on the CPU -> normalised float32 on the device."""
-        images = images.to(self.device, non_blocking=True).float().div_(255)
-        mean = torch.tensor(self.transform.mean, device=self.device).view(3, 1, 1)
-        std = torch.tensor(self.transform.std, device=self.device).view(3, 1, 1)
-        return images.sub_(mean).div_(std)
+        mean, std = np.array([self.transform.mean, self.transform.std])[:, :, None, None]
+        scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+        if self.device.type != "cpu":
+            factor, summand = (torch.from_numpy(x).to(self.device) for x in (scale, shift))
+            return images.to(self.device, non_blocking=True).float().mul_(factor).add_(summand)
+        normalised = torch.empty(images.shape)
+        # Not by PyTorch, whose threads would wait for each other on cores that are busy decoding.
+        for row, pixels in zip(normalised.numpy(), images.numpy(), strict=True):
+            row[...] = pixels
+            row *= scale
+            row += shift
+        return normalised
 
 
 class _Pending(NamedTuple):

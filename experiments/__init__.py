@@ -1,0 +1,1 @@
+"""Scripts that measure, pretrain and replay, and what they share."""
