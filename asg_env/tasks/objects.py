@@ -11,18 +11,18 @@ BODY, TRIM, DARK, GLASS, METAL, WOOD, LEAF, COAT, SKIN, PALE = Paint
 
 def aeroplane(s: Sculpture) -> None:
     """A fuselage, swept wings, a tail and two engines."""
-    girth, span, sweep = s.draw(0.1, 0.16), s.draw(0.75, 1.1), s.draw(0.15, 0.5)
+    girth, span, sweep = s.draw(0.12, 0.18), s.draw(0.75, 1.1), s.draw(0.15, 0.5)
     chord, fin = s.draw(0.16, 0.26), s.draw(0.25, 0.42)
     s.ball((0, 0, 0), (1, girth, girth), BODY)
     s.ball((0.82, 0, girth * 0.35), (0.1, girth * 0.5, girth * 0.3), DARK)
     for side in (-1, 1):
         tip = (0.1 - sweep, side * span, 0.06)
-        s.rod((0.1, 0, -0.03), tip, (chord, 0.025), BODY, 0.4, (1, 0, 0))
+        s.rod((0.1, 0, -0.03), tip, (chord, 0.04), BODY, 0.4, (1, 0, 0))
         tail = (-0.95 - sweep * 0.2, side * span * 0.4, 0.06)
-        s.rod((-0.82, 0, 0.04), tail, (chord * 0.6, 0.02), TRIM, 0.5, (1, 0, 0))
+        s.rod((-0.82, 0, 0.04), tail, (chord * 0.6, 0.03), TRIM, 0.5, (1, 0, 0))
         y, x = side * span * 0.4, 0.14 - sweep * 0.4
         s.rod((x + 0.16, y, -0.09), (x - 0.12, y, -0.09), 0.065, METAL, 0.8)
-    s.rod((-0.8, 0, 0.03), (-0.98, 0, fin), (0.19, 0.02), TRIM, 0.5, (1, 0, 0))
+    s.rod((-0.8, 0, 0.03), (-0.98, 0, fin), (0.19, 0.03), TRIM, 0.5, (1, 0, 0))
 
 
 def bicycle(s: Sculpture) -> None:

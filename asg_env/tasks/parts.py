@@ -36,7 +36,9 @@ class Paint(IntEnum):
     PALE = 9
 
 
-COLOURS: dict[Paint, tuple[tuple[float, float], ...]] = {
+Ranges = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+
+COLOURS: dict[Paint, Ranges] = {
     Paint.BODY: ((0.0, 1.0), (0.3, 0.9), (0.4, 0.95)),
     Paint.TRIM: ((0.0, 1.0), (0.2, 0.9), (0.3, 0.95)),
     Paint.DARK: ((0.0, 1.0), (0.0, 0.2), (0.05, 0.22)),

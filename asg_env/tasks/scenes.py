@@ -7,26 +7,30 @@ defocus, sensor noise, colour casts and contrast.
 
 from __future__ import annotations
 
-import colorsys
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.colors import hsv_to_rgb
 from torch import Tensor
 
-from asg_env.tasks.parts import COLOURS, Design, Paint, Part, Sculpture
+from asg_env.tasks.parts import COLOURS, Design, Paint, Part, Ranges, Sculpture
 from asg_env.tasks.solids import BOX, ROUND, Solids, Surface, cast, surface
 
 SIDE = 32  # of an image, pixels
 OVERSAMPLE = 2  # rays per pixel along each axis
-CHUNK = 8  # scenes that are cast at once: small enough for the cache
+CHUNK = 2  # scenes that are cast at once: small enough for the cache
 CLUTTER = (BOX, ROUND, ROUND, BOX)  # solids behind the object
 OCCLUDER = (ROUND, BOX)  # solids in front of it
 DEPTH = 6.0  # of clutter behind the object, and of the occluder before it
 AWAY = 50.0  # where a solid stands that is not in the image
 OCTAVES = (2, 4, 8, 16)  # cells along a side of the noise that makes backgrounds
+COLOURED_NOISE = 0.25  # of that noise's channels, each for itself
+SKY: Ranges = ((0.0, 1.0), (0.0, 0.4), (0.35, 1.0))  # hue, saturation, value; walls as well
+GROUND: Ranges = ((0.0, 0.4), (0.05, 0.55), (0.15, 0.75))
+CLUTTER_COLOUR: Ranges = ((0.0, 1.0), (0.0, 0.7), (0.15, 0.9))
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,12 @@ class Photo:
     texture: float = 0.5
     clutter: float = 0.35
     occlusion: float = 0.35
-    background: float = 0.35
+    background: float = 0.28
     ambient: tuple[float, float] = (0.25, 0.6)
     shadow: float = 0.5
-    tint: float = 0.12
-    blur: float = 0.8
-    noise: float = 0.06
+    tint: float = 0.1
+    blur: float = 0.7
+    noise: float = 0.045
     contrast: tuple[float, float] = (0.6, 1.2)
 
 
@@ -212,9 +216,14 @@ def _stray(
 
 def _colours(parts: list[Part], rng: np.random.Generator, count: int) -> np.ndarray:
     """A colour for each part, (count, K, 3); parts of one paint are alike."""
-    hsv = {paint: np.stack([rng.uniform(*r, count) for r in COLOURS[paint]], 1) for paint in Paint}
-    rgb = {p: np.array([colorsys.hsv_to_rgb(*row) for row in rows]) for p, rows in hsv.items()}
+    rgb = {paint: _draw_hsv(COLOURS[paint], count, rng) for paint in Paint}
     return np.stack([rgb[part.paint] for part in parts], 1)
+
+
+def _draw_hsv(ranges: Ranges, count: int, rng: np.random.Generator) -> np.ndarray:
+    """RGB (count, 3) of random hue, saturation and value."""
+    hsv = np.stack([rng.uniform(*limits, count) for limits in ranges], 1)
+    return hsv_to_rgb(hsv)
 
 
 def _clean_look(colour: np.ndarray) -> Look:
@@ -259,7 +268,7 @@ def _photo_colours(parts: list[Part], count: int, rng: np.random.Generator) -> n
     colour = _colours(parts, rng, count)
     for k, part in enumerate(parts):
         if (np.abs(part.centre[:, 2]) == DEPTH).all():
-            colour[:, k] = rng.uniform(0.1, 0.9, (count, 3))
+            colour[:, k] = _draw_hsv(CLUTTER_COLOUR, count, rng)
     return np.clip(colour + rng.normal(0, 0.05, colour.shape), 0, 1)
 
 
@@ -323,11 +332,11 @@ def _background(count: int, photo: Photo, rng: np.random.Generator) -> Tensor:
     softness = _tensor(rng.uniform(2, 30, (count, 1, 1, 1)))
     axis = (2 * torch.arange(SIDE) + 1) / SIDE - 1
     below = torch.sigmoid(softness * (axis.view(-1, 1) + slope * axis + horizon))
-    sky, ground = (_tensor(rng.uniform(0.1, 0.95, (count, 3, 1, 1))) for _ in range(2))
+    sky, ground = (_tensor(_draw_hsv(r, count, rng))[:, :, None, None] for r in (SKY, GROUND))
     image = sky + below * (ground - sky)
     for cells in OCTAVES:
         coarse = _tensor(rng.normal(0, 1, (count, 3, cells, cells)))
-        coarse = coarse.mean(1, keepdim=True) + 0.5 * coarse
+        coarse = coarse.mean(1, keepdim=True) + COLOURED_NOISE * coarse
         fine = F.interpolate(coarse, (SIDE, SIDE), mode="bilinear", align_corners=False)
         strength = rng.uniform(0, photo.background, (count, 1, 1, 1)) / len(OCTAVES) ** 0.5
         image = image + _tensor(strength) * fine
