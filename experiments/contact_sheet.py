@@ -49,8 +49,10 @@ def column(designs: dict[str, Design], index: int, args: Args, clean: bool) -> T
 def main(args: Args) -> None:
     """Draw all columns and save the sheet."""
     torch.set_num_threads(1)
-    blocks = (("source", NEW_OBJECTS, True), ("target", NEW_OBJECTS, False))
-    blocks = (*blocks, ("teacher", OLD_OBJECTS, False))
+    blocks = (
+        *(("source", NEW_OBJECTS, True), ("target", NEW_OBJECTS, False)),
+        ("teacher", OLD_OBJECTS, False),
+    )
     figure = Figure((12 * 1.15, 3 * args.rows * 1.15 + 1), dpi=110)
     axes = figure.subplots(3 * args.rows, 12, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
     for block, (title, designs, clean) in enumerate(blocks):

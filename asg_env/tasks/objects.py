@@ -93,7 +93,13 @@ def horse(s: Sculpture) -> None:
         y = side * barrel * 0.45
         s.rod((length * 0.6, y, back), (length * 0.6 + side * stride, y, 0), 0.085, COAT, 0.6)
         s.rod((-length * 0.65, y, back), (-length * 0.65 - side * stride, y, 0), 0.1, COAT, 0.5)
-        s.rod((poll[0] - 0.03, y * 0.5, poll[2]), (poll[0] - 0.05, y * 0.6, poll[2] + 0.18), 0.04, COAT, 0)
+        s.rod(
+            (poll[0] - 0.03, y * 0.5, poll[2]),
+            (poll[0] - 0.05, y * 0.6, poll[2] + 0.18),
+            0.04,
+            COAT,
+            0,
+        )
     s.rod((length * 0.45, 0, back + 0.2), (poll[0] - 0.12, 0, poll[2]), (0.1, 0.04), DARK)
     s.rod((-length * 0.9, 0, back + 0.08), (-length - 0.18, 0, leg * 0.6), 0.09, DARK, 0.4)
 

@@ -1,4 +1,4 @@
-"""Twelve other classes, which the pretrained network knows. All numbers are shape, in free units."""
+"""Twelve other classes, which the teacher knows. All numbers are shape, in free units."""
 
 from __future__ import annotations
 
@@ -47,7 +47,12 @@ def chair(s: Sculpture) -> None:
     seat, width, back = s.draw(0.45, 0.6), s.draw(0.26, 0.34), s.draw(0.55, 0.75)
     s.box((0, 0, seat), (width, width, 0.045), BODY)
     for y in (-1, 1):
-        s.rod((-width * 0.9, y * width * 0.88, seat), (-width - 0.06, y * width * 0.88, seat + back), 0.04, WOOD)
+        s.rod(
+            (-width * 0.9, y * width * 0.88, seat),
+            (-width - 0.06, y * width * 0.88, seat + back),
+            0.04,
+            WOOD,
+        )
         for x in (-1, 1):
             foot = (x * width * 1.02, y * width * 1.0, 0)
             s.rod((x * width * 0.85, y * width * 0.85, seat), foot, 0.045, WOOD, 0.8)
@@ -123,7 +128,9 @@ def snowman(s: Sculpture) -> None:
     s.rod((head * 0.8, 0, face), (head * 2.0, 0, face - 0.02), head * 0.24, SKIN, 0)
     s.rod((0, 0, face - head * 1.0), (0, 0, face - head * 0.75), head * 0.95, TRIM)
     for side in (-1, 1):
-        s.rod((0, side * middle * 0.8, belly), (0, side * (middle + 0.4), belly + 0.22), 0.035, WOOD)
+        s.rod(
+            (0, side * middle * 0.8, belly), (0, side * (middle + 0.4), belly + 0.22), 0.035, WOOD
+        )
     s.ball((middle * 0.95, 0, belly), (0.05, 0.05, 0.05), DARK)
 
 
@@ -165,4 +172,4 @@ OLD_OBJECTS: dict[str, Design] = {
         *(lamp, mug, snowman, table, tree, umbrella),
     )
 }
-"""The pretrained network's classes: the k-th is its label k."""
+"""The teacher's classes: the k-th is its label k."""

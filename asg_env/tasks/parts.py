@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 import numpy as np
 
 from asg_env.tasks.solids import BOX, RING, ROUND
 
-Scalar = Union[float, np.ndarray]
+Scalar = float | np.ndarray
 Point = tuple[Scalar, Scalar, Scalar]
 
 BALL_PROFILE = (1.0, 0.0, -1.0)  # x^2 + y^2 <= 1 - z^2
@@ -74,7 +74,8 @@ class Part(NamedTuple):
         if self.kind == RING:
             return flat
         ball = self.profile[:, 2] == BALL_PROFILE[2]
-        return np.where(ball, np.hypot(flat, along[:, 2]), flat + along[:, 2])
+        wider = np.maximum(1.0, self.profile[:, :3].sum(1)) ** 0.5  # a cone's end may be its base
+        return np.where(ball, np.hypot(flat, along[:, 2]), flat * wider + along[:, 2])
 
 
 class Sculpture:

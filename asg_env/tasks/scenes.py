@@ -74,6 +74,7 @@ class Photo:
 CLEAN_VIEW = View(spread=90, elevation=(-10, 45), roll=0, fill=(0.85, 0.9), shift=0.0)
 PHOTO_VIEW = View(spread=60, elevation=(0, 30), roll=10, fill=(0.65, 0.95), shift=0.1)
 CLEAN_LIGHT = (-0.5, 0.7, -0.6)  # towards the light: left, up, on the viewer's side
+PHOTO_LIGHT = (0.0, 0.8, -0.8)  # the same, on average, in photo-like images
 CLEAN_AMBIENT, CLEAN_DIRECT = 0.45, 0.6
 CLEAN_BACKGROUND = (0.86, 0.98)  # its grey
 
@@ -244,10 +245,12 @@ def _clean_look(colour: np.ndarray) -> Look:
 
 def _photo_look(parts: list[Part], photo: Photo, count: int, rng: np.random.Generator) -> Look:
     """Everything about the light and the surfaces is random."""
-    wave = rng.normal(size=(count, len(parts), 2, 4)) * rng.uniform(2, 14, (count, len(parts), 2, 1))
+    wave = rng.normal(size=(count, len(parts), 2, 4)) * rng.uniform(
+        2, 14, (count, len(parts), 2, 1)
+    )
     wave[:, :, 1] *= rng.random((count, len(parts), 1)) < 0.5  # half are stripes, half patches
     wave[:, :, 1, 3] += np.pi / 2
-    light = rng.normal(size=(count, 3)) + (0.0, 0.8, -0.8)
+    light = rng.normal(PHOTO_LIGHT, 1, (count, 3))
     warmth = np.exp(rng.normal(0, photo.tint, (count, 3)))
     ambient = rng.uniform(*photo.ambient, (count, 1))
     shadow = np.concatenate([rng.normal(0, 2, (count, 3)), rng.uniform(0, 6, (count, 1))], 1)

@@ -208,9 +208,11 @@ def surface(solids: Solids, hits: Hits, side: int) -> Surface:
 def _unit_normal(solids: Solids, row: Tensor, unit: Tensor) -> Tensor:
     """Outward normals (M, 3), of any length, in unit space."""
     kind = torch.tensor(solids.kinds).repeat(len(solids.inverse))[row]
-    _, g1, g2, low = solids.profile.reshape(-1, 4).float()[row].unbind(1)
+    g0, g1, g2, low = solids.profile.reshape(-1, 4).float()[row].unbind(1)
     x, y, z = unit.unbind(1)
-    cap = (z > 1 - EDGE) | (z < low + EDGE) | (kind == RING)
+    top = (z > 1 - EDGE) & (g0 + g1 + g2 > EDGE)  # no cap where the radius is 0
+    bottom = (z < low + EDGE) & (g0 + g1 * low + g2 * low * low > EDGE)
+    cap = top | bottom | (kind == RING)
     side_wall = torch.stack([x, y, -g1 / 2 - g2 * z], 1)
     flat = torch.zeros_like(unit)
     flat[:, 2] = torch.where(kind == RING, 1.0, z.sign())
