@@ -53,17 +53,21 @@ def main(args: Args) -> None:
         *(("source", NEW_OBJECTS, True), ("target", NEW_OBJECTS, False)),
         ("teacher", OLD_OBJECTS, False),
     )
-    figure = Figure((12 * 1.15, 3 * args.rows * 1.15 + 1), dpi=110)
-    axes = figure.subplots(3 * args.rows, 12, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
-    for block, (title, designs, clean) in enumerate(blocks):
+    figure = Figure((12 * 1.15, 3 * args.rows * 1.2 + 1), dpi=110)
+    for panel, (title, designs, clean) in zip(figure.subfigures(3), blocks, strict=True):
+        axes = panel.subplots(
+            args.rows, 12, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03}
+        )
+        panel.subplots_adjust(top=0.94, bottom=0.01)
         for index, name in enumerate(designs):
-            top = axes[block * args.rows : (block + 1) * args.rows, index]
-            top[0].set_title(name, fontsize=9, pad=3)
-            for axis, image in zip(top, column(designs, index, args, clean), strict=True):
+            axes[0, index].set_title(name, fontsize=9, pad=3)
+            for axis, image in zip(
+                axes[:, index], column(designs, index, args, clean), strict=True
+            ):
                 axis.imshow(image.permute(1, 2, 0), interpolation="nearest")
                 axis.set_xticks([])
                 axis.set_yticks([])
-        axes[block * args.rows, 0].set_ylabel(title)
+        axes[0, 0].set_ylabel(title)
     args.file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.file, bbox_inches="tight")
 
