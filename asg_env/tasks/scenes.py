@@ -59,10 +59,10 @@ class Photo:
     most. ``noise``: of the sensor, at most. ``contrast``: its range.
     """
 
-    texture: float = 0.5
-    clutter: float = 0.35
-    occlusion: float = 0.35
-    background: float = 0.28
+    texture: float = 0.4
+    clutter: float = 0.25
+    occlusion: float = 0.25
+    background: float = 0.2
     ambient: tuple[float, float] = (0.25, 0.6)
     shadow: float = 0.5
     tint: float = 0.1

@@ -40,9 +40,9 @@ WEIGHTS = Path(__file__).resolve().parent.parent / "models" / "weights" / "visda
 CLASSES = tuple(NEW_OBJECTS)
 IMAGENET_MEAN = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
 IMAGENET_STD = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
-MODELS = 8  # CAD models of a class: the source shows them from many sides
-SOURCE_SPAN, TARGET_SPAN, OLD_SPAN = (0.0, 0.6), (0.4, 1.0), (0.0, 1.0)
-"""Shares of each shape parameter's range. Source and target share a third of it."""
+MODELS = 20  # CAD models of a class: the source shows them from many sides
+SOURCE_SPAN, TARGET_SPAN, OLD_SPAN = (0.0, 0.65), (0.35, 1.0), (0.0, 1.0)
+"""Shares of each shape parameter's range. Source and target share 0.3 of it."""
 SOURCE, TARGET, OLD = range(3)  # random streams of one seed
 PRETRAINING_SEED = 10**6  # the teacher's training images; variants have seeds below
 HIDDEN = 64  # width of the new head's hidden layer
@@ -149,7 +149,7 @@ class VisdaStandinTask(Task):
     name = "visda"
     dataset_name = "visda-standin: rendered solids (not VisDA-17)"
     defaults = Defaults(
-        base_lr=0.07, guidance=0.3, budget=80, window=10, batch_size=32, clip_norm=5.0, threads=1
+        base_lr=0.05, guidance=0.3, budget=80, window=10, batch_size=32, clip_norm=5.0, threads=1
     )
 
     def variants(self, split: str) -> Sequence[str]:
