@@ -1,7 +1,8 @@
 """CIFAR ResNets (He et al., 2015, section 4.2): three stages of basic blocks, option-A shortcuts.
 
 Parameter names follow the widely used public checkpoints: ``conv1``, ``bn1``,
-``layer{1,2,3}.N.{conv,bn}{1,2}``, ``linear``.
+``layer{1,2,3}.N.{conv,bn}{1,2}``, ``linear``. With four stages the layer groups are those of an
+ImageNet ResNet.
 """
 
 from __future__ import annotations
@@ -38,30 +39,41 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """ResNet of depth ``6 n + 2`` for small images.
+    """ResNet of depth ``2 stages n + 2``, n blocks a stage, for small images.
 
     Args:
-        depth: 8, 14, 20, 32, 44, 56, 110, ...
+        depth: 8, 14, 20, 32, 44, 56, 110, ... (three stages); 10, 18, 26, ... (four).
         num_classes: outputs of ``linear``.
         in_channels: image channels (3 for CIFAR, 1 for the digits).
-        width: channels of the first stage; the later two have 2x and 4x as many.
+        width: channels of the first stage; each later one has twice as many.
+        stages: 3 for the CIFAR form.
+        stem_stride: stride of ``conv1``; 1 for the CIFAR form.
 
     Input (N, in_channels, H, W) float32; output logits (N, num_classes) float32.
     """
 
     def __init__(
-        self, depth: int = 20, num_classes: int = 10, in_channels: int = 3, width: int = 16
+        self,
+        depth: int = 20,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        width: int = 16,
+        stages: int = 3,
+        stem_stride: int = 1,
     ) -> None:
         super().__init__()
-        blocks, rest = divmod(depth - 2, 6)
+        blocks, rest = divmod(depth - 2, 2 * stages)
         if rest or blocks < 1:
-            raise ValueError(f"depth must be 6n+2 (8, 14, 20, 32, ...), got {depth}")
-        self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
+            known = ", ".join(str(2 * stages * n + 2) for n in (1, 2, 3, 5))
+            raise ValueError(f"depth must be {2 * stages}n+2 ({known}, ...), got {depth}")
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stem_stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = self._stage(width, width, blocks, 1)
-        self.layer2 = self._stage(width, 2 * width, blocks, 2)
-        self.layer3 = self._stage(2 * width, 4 * width, blocks, 2)
-        self.linear: nn.Module = nn.Linear(4 * width, num_classes)
+        self.stages = [f"layer{k + 1}" for k in range(stages)]
+        before = width
+        for k, name in enumerate(self.stages):
+            self.add_module(name, self._stage(before, width << k, blocks, 1 if k == 0 else 2))
+            before = width << k
+        self.linear: nn.Module = nn.Linear(before, num_classes)
 
     @staticmethod
     def _stage(in_width: int, width: int, blocks: int, stride: int) -> nn.Sequential:
@@ -71,5 +83,6 @@ class CifarResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> logits (N, num_classes)."""
         x = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
+        for name in self.stages:
+            x = getattr(self, name)(x)
         return self.linear(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
