@@ -54,7 +54,9 @@ def main(args: Args) -> None:
         ("teacher", OLD_OBJECTS, False),
     )
     figure = Figure((12 * 1.15, 3 * args.rows * 1.2 + 1), dpi=110)
-    for panel, (title, designs, clean) in zip(figure.subfigures(3), blocks, strict=True):
+    for panel, (title, designs, clean) in zip(
+        np.atleast_1d(figure.subfigures(3)), blocks, strict=True
+    ):
         axes = panel.subplots(
             args.rows, 12, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03}
         )

@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from asg_env.data.splits import TensorSplit
 from asg_env.seeding import isolated_rng
-from asg_env.tasks.base import TensorSplit
 from asg_env.tasks.visda_standin import (
     PRETRAINING_SEED,
     VARIANTS,
@@ -77,7 +77,7 @@ def pretrain(data: TensorSplit, args: Args) -> nn.Module:
     for _ in tqdm(range(args.epochs), desc="epochs"):
         order = torch.randperm(len(data))[: steps * args.batch_size]
         for indices in order.split(args.batch_size):
-            images, labels = data.batch(indices)
+            images, labels, _ = data.batch(indices)
             optimizer.zero_grad()
             F.cross_entropy(network(mirror(images)), labels, label_smoothing=0.05).backward()
             optimizer.step()

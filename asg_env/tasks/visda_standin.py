@@ -27,11 +27,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from asg_env.data.splits import TensorSplit
 from asg_env.models.groups import resnet_groups
 from asg_env.models.resnet import CifarResNet
-from asg_env.models.student import Student
 from asg_env.seeding import isolated_rng
-from asg_env.tasks.base import Defaults, Problem, Task, TensorSplit
+from asg_env.tasks.base import Defaults, Problem, Task
 from asg_env.tasks.objects import NEW_OBJECTS
 from asg_env.tasks.old_objects import OLD_OBJECTS
 from asg_env.tasks.scenes import Photo, clean_images, photo_images
@@ -173,7 +173,9 @@ class VisdaStandinTask(Task):
             retention=old_split(chosen.sizes.retention, chosen.seed),
             classes=chosen.classes,
             network=network,
-            student=lambda seed: Student(network, "linear", len(chosen.classes), HIDDEN, seed),
+            model=f"{__name__}:{teacher_network.__name__}",
+            classifier="linear",
+            hidden=HIDDEN,
             groups=resnet_groups(network),
         )
 
