@@ -24,7 +24,7 @@ from asg_env.data.splits import Batch, Split
 
 AHEAD = 4  # batches that are prepared ahead of their use
 CHECKED_AHEAD = 64  # images, when all are checked
-MEMORY = 1 << 30  # bytes up to which cache="auto" keeps decoded images in memory
+MEMORY = 1 << 28  # bytes up to which cache="auto" keeps the decoded images of a split in memory
 ON_ERROR = ("stop", "skip")
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class LoaderSettings(NamedTuple):
     Attributes:
         workers: decoding threads; 0: decode where the batch is asked for. None: one for each CPU
             core, at most eight, and 0 in worker processes.
-        cache: ``"none"``, ``"memory"``, a folder, or ``"auto"``: memory up to 1 GiB a split.
+        cache: ``"none"``, ``"memory"``, a folder, or ``"auto"``: memory up to 256 MiB a split.
         on_error: what an unreadable image does: ``"stop"`` the run with its name, or ``"skip"``: it
             is left out, with a warning that names it, for as long as the process lives.
     """

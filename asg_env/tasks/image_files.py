@@ -48,7 +48,7 @@ class ImageSettings:
     """Decoding threads; 0: none. None: one a core, at most eight, and 0 in worker processes."""
     cache: str | os.PathLike[str] = "auto"
     """Where decoded images and teacher outputs are kept: ``"none"``, ``"memory"``, a folder, or
-    ``"auto"``: memory up to 1 GiB a split."""
+    ``"auto"``: memory up to 256 MiB a split."""
     on_error: str = "stop"
     """An unreadable image stops the run with its name (``"stop"``), or is left out (``"skip"``)."""
 
