@@ -65,7 +65,7 @@ def save_student(
     noted = {
         **{"env": env_id, "kwargs": {**kwargs, **drawn}, "classes": problem.classes},
         **{"model": problem.model, "classifier": problem.classifier, "hidden": problem.hidden},
-        "old_classes": env.student.fc_old.out_features,
+        "old_classes": problem.old_classes,
         "transform": problem.transform and dataclasses.asdict(problem.transform),
         **facts,
     }

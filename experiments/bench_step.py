@@ -109,7 +109,7 @@ class BareLoop:
         assert isinstance(train, TensorSplit)
         self.images, self.labels = train.images, train.labels
         self.teacher = problem.teacher_logits("train")
-        self.order = BatchOrder(len(self.labels), settings.batch_size, seed).upcoming()
+        self.order = BatchOrder(len(self.labels), settings.batch_size, seed)
         self.params = [p for p in self.student.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
             self.params, settings.base_lr, settings.momentum, weight_decay=settings.weight_decay
@@ -118,7 +118,8 @@ class BareLoop:
     def train_window(self, steps: int) -> None:
         """Train ``steps`` batches."""
         for _ in range(steps):
-            indices = next(self.order)
+            indices = self.order.at(self.order.position)
+            self.order.position += 1
             new, old = self.student(self.images[indices])
             teacher, student = F.log_softmax(self.teacher[indices], 1), F.log_softmax(old, 1)
             kl = F.kl_div(student, teacher, reduction="batchmean", log_target=True)

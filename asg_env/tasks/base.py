@@ -74,6 +74,13 @@ class Problem:
         """A fresh student around a copy of the network; the seed is that of the new head."""
         return Student(self.network, self.classifier, len(self.classes), self.hidden, seed)
 
+    @property
+    def old_classes(self) -> int:
+        """K_old, the classes that the pretrained network tells apart."""
+        layer = self.network.get_submodule(self.classifier)
+        assert isinstance(layer, nn.Linear)
+        return layer.out_features
+
     def teacher_logits(self, split: str) -> Tensor:
         """The teacher's logits on a split, (N, K_old) float32: computed once, then remembered.
 
@@ -90,8 +97,7 @@ class Problem:
 
     def _teacher_pass(self, name: str) -> Tensor:
         data = self.splits[name]
-        first = self.teach(data.first(1).images)
-        kept = self._teacher_cache(data, (len(data), first.shape[1]))
+        kept = self._teacher_cache(data, (len(data), self.old_classes))
         todo = [c for c in torch.arange(len(data)).split(data.chunk) if not kept.filled[c].all()]
         bar = tqdm(total=len(todo), desc=f"teacher on {name}", delay=PATIENCE, disable=None)
         for batch in data.batches(todo):
