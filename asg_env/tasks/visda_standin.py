@@ -149,7 +149,7 @@ class VisdaStandinTask(Task):
     name = "visda"
     dataset_name = "visda-standin: rendered solids (not VisDA-17)"
     defaults = Defaults(
-        base_lr=0.05, guidance=0.3, budget=80, window=10, batch_size=32, clip_norm=5.0, threads=1
+        base_lr=0.03, guidance=0.5, budget=100, window=10, batch_size=32, clip_norm=5.0, threads=1
     )
 
     def variants(self, split: str) -> Sequence[str]:
