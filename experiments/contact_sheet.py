@@ -21,10 +21,10 @@ import tyro
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from asg_env.tasks.objects import NEW_OBJECTS
-from asg_env.tasks.old_objects import OLD_OBJECTS
-from asg_env.tasks.parts import Design
-from asg_env.tasks.scenes import Photo, clean_images, photo_images
+from asg_env.render.objects import NEW_OBJECTS
+from asg_env.render.old_objects import OLD_OBJECTS
+from asg_env.render.parts import Design
+from asg_env.render.scenes import Photo, clean_images, photo_images
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from support import constant
 from asg_env.envs import FinetuneEnv
 from asg_env.models import Student
 from asg_env.models.groups import check_groups
+from asg_env.render.objects import NEW_OBJECTS
+from asg_env.render.old_objects import OLD_OBJECTS
+from asg_env.render.parts import Paint, Sculpture
+from asg_env.render.scenes import Photo, clean_images, photo_images
+from asg_env.render.solids import BOX, RING, ROUND, Solids, cast, pixel_grid, surface
 from asg_env.tasks.base import SPLITS
-from asg_env.tasks.objects import NEW_OBJECTS
-from asg_env.tasks.old_objects import OLD_OBJECTS
-from asg_env.tasks.parts import Paint, Sculpture
-from asg_env.tasks.scenes import Photo, clean_images, photo_images
-from asg_env.tasks.solids import BOX, RING, ROUND, Solids, cast, pixel_grid, surface
 from asg_env.tasks.visda_standin import (
     CLASSES,
     MODELS,

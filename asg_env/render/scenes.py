@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from matplotlib.colors import hsv_to_rgb
 from torch import Tensor
 
-from asg_env.tasks.parts import COLOURS, Design, Paint, Part, Ranges, Sculpture
-from asg_env.tasks.solids import BOX, ROUND, Solids, Surface, cast, surface
+from asg_env.render.parts import COLOURS, Design, Paint, Part, Ranges, Sculpture
+from asg_env.render.solids import BOX, ROUND, Solids, Surface, cast, surface
 
 SIDE = 32  # of an image, pixels
 OVERSAMPLE = 2  # rays per pixel along each axis

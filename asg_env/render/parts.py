@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asg_env.tasks.solids import BOX, RING, ROUND
+from asg_env.render.solids import BOX, RING, ROUND
 
 Scalar = float | np.ndarray
 Point = tuple[Scalar, Scalar, Scalar]
@@ -56,7 +56,7 @@ COLOURS: dict[Paint, Ranges] = {
 class Part(NamedTuple):
     """One solid of N instances: ``linear`` (N, 3, 3) and ``centre`` (N, 3) map it from unit space.
 
-    ``profile`` (N, 4) as in :class:`asg_env.tasks.solids.Solids`.
+    ``profile`` (N, 4) as in :class:`asg_env.render.solids.Solids`.
     """
 
     kind: int

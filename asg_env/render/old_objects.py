@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asg_env.tasks.parts import Design, Paint, Sculpture
+from asg_env.render.parts import Design, Paint, Sculpture
 
 BODY, TRIM, DARK, GLASS, METAL, WOOD, LEAF, COAT, SKIN, PALE = Paint
 

@@ -1,0 +1,1 @@
+"""Rendering solids: the embedded stand-in for VisDA-17."""
