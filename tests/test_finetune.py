@@ -242,32 +242,49 @@ def test_a_run_that_dies_around_any_write_ends_with_the_same_bits(
     assert same(whole[name], args)
 
 
-@pytest.mark.parametrize("save_every", [0, 3])
-def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(
-    whole, learned, save_every, tmp_path
-):
-    """SIGKILL, wherever it comes."""
+def killed_and_resumed(args, kills, longest, seed):
+    """The run, after SIGKILLs wherever they come."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["experiments.finetune", "torch.utils.tensorboard"])
-    args = dataclasses.replace(
-        *(TINY,),
-        policy=str(learned),
-        actions="sampled",
-        out=tmp_path / "killed",
-        save_every=save_every,
-    )
-    moments = random.Random(save_every)
-    for _ in range(5):
+    moments = random.Random(seed)
+    for _ in range(kills):
         process = context.Process(target=finetune.main, args=(args,))
         process.start()
         until = time.monotonic() + 60
         while not (args.out / "metrics.jsonl").exists() and time.monotonic() < until:
             time.sleep(0.005)
-        time.sleep(moments.uniform(0, 0.3))
+        time.sleep(moments.uniform(0, longest))
         process.kill()
         process.join()
     finetune.main(args)
-    assert same(whole["learned"], args)
+    return args
+
+
+@pytest.mark.parametrize("save_every", [0, 3])
+def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(
+    whole, learned, save_every, tmp_path
+):
+    args = dataclasses.replace(
+        TINY, policy=str(learned), actions="sampled", out=tmp_path, save_every=save_every
+    )
+    assert same(whole["learned"], killed_and_resumed(args, 5, 0.3, save_every))
+
+
+def test_the_papers_run_on_visda_files_is_killed_and_ends_with_the_same_bits(
+    visda, retention_root, tmp_path
+):
+    paper = finetune.parse(["--preset", "paper"])
+    kwargs = {**paper.env_kwargs, **visda, "workers": 2, "retention_root": str(retention_root)}
+    args = dataclasses.replace(paper, env_kwargs=kwargs, epochs=4, out=tmp_path / "whole")
+    finetune.main(args)
+    record = json.loads((args.out / "record.json").read_text())
+    assert record["groups"] == ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc_new"]
+    assert record["steps"] == [3, 6, 9, 12]  # an epoch is 72 images in batches of 32
+    assert set(record["final"]) == {"accuracy", "ce", "retention"}
+    assert same(args, killed_and_resumed(dataclasses.replace(args, out=tmp_path / "k"), 3, 2, 0))
+    model = load_student(args.out / "student.safetensors")
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 12)
+    assert model.facts["transform"]["size"] == 32
 
 
 def test_tensorboard_has_each_moment_once(whole, tmp_path, monkeypatch):
