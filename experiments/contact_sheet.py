@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -54,7 +55,8 @@ def main(args: Args) -> None:
         ("teacher", OLD_OBJECTS, False),
     )
     figure = Figure((12 * 1.15, 3 * args.rows * 1.2 + 1), dpi=110)
-    for panel, (title, designs, clean) in zip(figure.subfigures(3), blocks, strict=True):
+    panels: Any = figure.subfigures(len(blocks))
+    for panel, (title, designs, clean) in zip(panels, blocks, strict=True):
         axes = panel.subplots(
             args.rows, 12, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03}
         )

@@ -11,6 +11,7 @@ from support import constant
 from asg_env.envs import FinetuneEnv
 from asg_env.models import Student
 from asg_env.models.groups import check_groups
+from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import SPLITS
 from asg_env.tasks.objects import NEW_OBJECTS
 from asg_env.tasks.old_objects import OLD_OBJECTS
@@ -33,6 +34,12 @@ from asg_env.tasks.visda_standin import (
 
 SIDE = 64  # rays along an image's side
 BALL, CYLINDER, CONE = (1, 0, -1, -1), (1, 0, 0, -1), (0.25, -0.5, 0.25, -1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    with cpu_threads(1):
+        yield
 
 
 def one_solid(kind, profile=BALL, linear=None, centre=(0, 0, 0)):
