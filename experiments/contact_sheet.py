@@ -55,7 +55,7 @@ def main(args: Args) -> None:
         ("teacher", OLD_OBJECTS, False),
     )
     figure = Figure((12 * 1.15, 3 * args.rows * 1.2 + 1), dpi=110)
-    panels: Any = figure.subfigures(3)
+    panels: Any = figure.subfigures(len(blocks))
     for panel, (title, designs, clean) in zip(panels, blocks, strict=True):
         axes = panel.subplots(
             args.rows, 12, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03}

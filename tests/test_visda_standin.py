@@ -16,6 +16,7 @@ from asg_env.render.old_objects import OLD_OBJECTS
 from asg_env.render.parts import Paint, Sculpture
 from asg_env.render.scenes import Photo, clean_images, photo_images
 from asg_env.render.solids import BOX, RING, ROUND, Solids, cast, pixel_grid, surface
+from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import SPLITS
 from asg_env.tasks.visda_standin import (
     CLASSES,
@@ -33,6 +34,12 @@ from asg_env.tasks.visda_standin import (
 
 SIDE = 64  # rays along an image's side
 BALL, CYLINDER, CONE = (1, 0, -1, -1), (1, 0, 0, -1), (0.25, -0.5, 0.25, -1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    with cpu_threads(1):
+        yield
 
 
 def one_solid(kind, profile=BALL, linear=None, centre=(0, 0, 0)):
