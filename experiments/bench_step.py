@@ -58,7 +58,7 @@ class Args:
     resnet_rounds: int = 12
     """Rounds on resnet18_64."""
     official_rounds: int = 5
-    """Rounds of resnet101_224, of one optimizer step of each contestant (several seconds each)."""
+    """Rounds of resnet101_224; in each, every contestant trains five batches (half a minute)."""
     worker_rounds: int = 5
     """Rounds of the worker processes, of 24 steps of each process."""
     seed: int = 0
@@ -109,7 +109,7 @@ class BareLoop:
         assert isinstance(train, TensorSplit)
         self.images, self.labels = train.images, train.labels
         self.teacher = problem.teacher_logits("train")
-        self.order = BatchOrder(len(self.labels), settings.batch_size, seed).upcoming()
+        self.order = BatchOrder(len(self.labels), settings.batch_size, seed)
         self.params = [p for p in self.student.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
             self.params, settings.base_lr, settings.momentum, weight_decay=settings.weight_decay
@@ -118,7 +118,8 @@ class BareLoop:
     def train_window(self, steps: int) -> None:
         """Train ``steps`` batches."""
         for _ in range(steps):
-            indices = next(self.order)
+            indices = self.order.at(self.order.position)
+            self.order.position += 1
             new, old = self.student(self.images[indices])
             teacher, student = F.log_softmax(self.teacher[indices], 1), F.log_softmax(old, 1)
             kl = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
