@@ -3,9 +3,9 @@
     python experiments/bench_loader.py             # a minute or two on two cores
 
 2,000 generated photo-like JPEGs in class folders, batch 32, shuffled. First an unshuffled pass
-checks that both deliver the same images. Then, in every round, each contestant runs one epoch (and
-one more from its cache, if it has one), in an order that rotates; a ratio is the median over rounds
-of the round's ratio, so that a machine that is busy with other things slows all of them alike.
+checks that both deliver the same images. Then each of ours (no cache, memory, folder) runs an epoch
+and, if it caches, one more, just after an epoch of the DataLoader or just before one, by turns. A
+ratio is the median over rounds of those, so that a busy machine slows both sides alike.
 Writes ``bench_loader.json`` and ``bench_loader.md``.
 """
 
@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -63,7 +63,7 @@ class Args:
     batch_size: int = 32
     """Images in a batch."""
     rounds: int = 5
-    """Rounds; in each, every contestant runs an epoch."""
+    """Rounds; in each, every contestant runs an epoch, the DataLoader three."""
     device: str = "auto"
     """Where the batches must arrive: "auto" (CUDA where there is one), "cpu", "cuda"."""
     quick: bool = False
@@ -185,41 +185,43 @@ def rate(loader: Plain | Ours) -> float:
     return count / (time.perf_counter() - began)
 
 
-def run_rounds(plain: Plain, files: FileList, args: Args, folder: Path) -> list[dict[str, float]]:
-    """Images per second of every row, round by round."""
+class Speed(NamedTuple):
+    """``rate``: images per second. ``ratio``: that over the DataLoader's just before or after."""
 
-    def cached(name: str, cache: str) -> dict[str, float]:
-        loader = Ours(files, args, cache)
-        return {f"{name}_first": rate(loader), f"{name}_cached": rate(loader)}
+    rate: float
+    ratio: float
 
-    def run(name: str, turn: int) -> dict[str, float]:
-        if name == REFERENCE:
-            return {REFERENCE: rate(plain)}
-        if name == "no_cache":
-            return {"no_cache": rate(Ours(files, args, "none"))}
-        if name == "memory":
-            return cached(name, "memory")
-        with tempfile.TemporaryDirectory(dir=folder) as cache:
-            return cached(name, cache)
 
-    names = [REFERENCE, "no_cache", "memory", "folder"]
+def run_rounds(plain: Plain, files: FileList, args: Args, folder: Path) -> dict[str, list[Speed]]:
+    """Every row's speeds, round by round."""
+    speeds: dict[str, list[Speed]] = {name: [] for name in ROWS}
     rate(plain)  # starts the worker processes
-    table = []
     for turn in tqdm(range(args.rounds), "rounds"):
-        first = turn % len(names)
-        order = names[first:] + names[:first]
-        table.append({key: value for name in order for key, value in run(name, turn).items()})
-    return table
+        for name in ("no_cache", "memory", "folder"):
+            before = rate(plain) if turn % 2 == 0 else None
+            with tempfile.TemporaryDirectory(dir=folder) as cache:
+                rates = _our_epochs(name, files, args, cache)
+            reference = before or rate(plain)
+            for row, value in {REFERENCE: reference, **rates}.items():
+                speeds[row].append(Speed(value, value / reference))
+    return speeds
 
 
-def summary(table: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
+def _our_epochs(name: str, files: FileList, args: Args, folder: str) -> dict[str, float]:
+    """The speed of ours with one kind of cache: of the first epoch, and of one from the cache."""
+    if name == "no_cache":
+        return {name: rate(Ours(files, args, "none"))}
+    loader = Ours(files, args, folder if name == "folder" else name)
+    return {f"{name}_first": rate(loader), f"{name}_cached": rate(loader)}
+
+
+def summary(speeds: dict[str, list[Speed]]) -> dict[str, dict[str, Any]]:
     """Every row's images per second, its ratio to the DataLoader, and whether its target holds."""
     results: dict[str, dict[str, Any]] = {}
     for name, (_, target) in ROWS.items():
-        ratios = [row[name] / row[REFERENCE] for row in table]
-        low, middle, high = np.percentile(ratios, [25, 50, 75]).tolist()
+        low, middle, high = np.percentile([s.ratio for s in speeds[name]], [25, 50, 75]).tolist()
         results[name] = {
-            "images_per_second": float(np.median([row[name] for row in table])),
+            "images_per_second": float(np.median([s.rate for s in speeds[name]])),
             "vs_dataloader": middle,
             "vs_dataloader_quartiles": [low, high],
             "target": target,

@@ -58,7 +58,7 @@ class Args:
     resnet_rounds: int = 12
     """Rounds on resnet18_64."""
     official_rounds: int = 5
-    """Rounds of resnet101_224, of one optimizer step of each contestant (several seconds each)."""
+    """Rounds of resnet101_224; in each, every contestant trains five batches (half a minute)."""
     worker_rounds: int = 5
     """Rounds of the worker processes, of 24 steps of each process."""
     seed: int = 0
