@@ -205,7 +205,7 @@ class Optimizee:
             return guided_loss(seen.outputs.new, seen.labels, teacher, seen.outputs.old)
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """``accuracy`` (mean per-class recall) and ``ce`` on a split, and ``retention``.
+        """``accuracy`` (mean per-class recall) and ``ce`` on a split; with "test" ``retention`` too.
 
         Retention is the old frozen classifier's accuracy on the problem's retention images; it is
         left out where the problem has none. All accuracies are in [0, 1].
@@ -217,7 +217,7 @@ class Optimizee:
                 "accuracy": class_accuracy(seen.scores.argmax(1), seen.labels, classes, "macro"),
                 "ce": float(torch.nn.functional.cross_entropy(seen.outputs.new, seen.labels)),
             }
-            if self.problem.retention is not None:
+            if split == "test" and self.problem.retention is not None:
                 seen = self._pass(self.problem.retention)
                 old = seen.outputs.old
                 result["retention"] = class_accuracy(

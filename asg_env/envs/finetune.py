@@ -186,8 +186,8 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
             split: one of the problem's splits; ``"test"`` is the real target.
 
         Returns:
-            ``accuracy`` (mean per-class recall), ``ce`` (nats) and, where the task can measure it,
-            ``retention``; accuracies in [0, 1].
+            ``accuracy`` (mean per-class recall) and ``ce`` (nats); for "test", where the task can
+            measure it, also ``retention``; accuracies in [0, 1].
         """
         if split not in self.problem.splits:
             known = ", ".join(self.problem.splits)
