@@ -205,7 +205,7 @@ class Optimizee:
             return guided_loss(seen.outputs.new, seen.labels, teacher, seen.outputs.old)
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """``accuracy`` (mean per-class recall) and ``ce`` on a split; for "test" also ``retention``.
+        """``accuracy`` (mean per-class recall) and ``ce`` on a split; for "test", ``retention``.
 
         Retention is the old frozen classifier's accuracy on the problem's retention images; it is
         left out where the problem has none. All accuracies are in [0, 1].
