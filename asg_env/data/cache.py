@@ -6,10 +6,13 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+
+ABANDONED = 3600  # seconds after which a file in the making counts as left by a killed process
 
 
 class RowCache:
@@ -90,6 +93,9 @@ def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
 
 def _create(path: Path, shape: tuple[int, ...], dtype: type) -> None:
     """Make the file whole, with its disk space, before any process can see it."""
+    for leftover in path.parent.glob(f".{path.name}.*"):  # of a process that was killed here
+        if time.time() - leftover.stat().st_mtime > ABANDONED:
+            leftover.unlink(missing_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
