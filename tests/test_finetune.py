@@ -191,11 +191,11 @@ def test_a_diverged_run_says_so(tmp_path, capsys):
     assert (tmp_path / "record.json").read_text() == first
 
 
-def test_paper_windows_start_after_their_first_window(tmp_path):
+def test_a_schedule_decides_the_first_of_the_papers_windows_too(tmp_path):
     kwargs = {"batch_size": 80, "window": "paper"}
     finetune.main(dataclasses.replace(TINY, out=tmp_path, env_kwargs=kwargs, epochs=2))
     rows = rows_of(dataclasses.replace(TINY, out=tmp_path))
-    assert [row["steps"] for row in rows if row["evaluation"]] == [10, 20, 40]
+    assert [row["steps"] for row in rows if row["evaluation"]] == [0, 20, 40]
 
 
 # -- killed and resumed ----------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def test_the_papers_run_on_visda_files_is_killed_and_ends_with_the_same_bits(
     finetune.main(args)
     record = json.loads((args.out / "record.json").read_text())
     assert record["groups"] == ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc_new"]
-    assert record["steps"] == [3, 6, 9, 12]  # an epoch is 72 images in batches of 32
+    assert record["steps"] == [0, 3, 6, 9, 12]  # an epoch is 72 images in batches of 32
     assert set(record["final"]) == {"accuracy", "ce", "retention"}
     assert same(args, killed_and_resumed(dataclasses.replace(args, out=tmp_path / "k"), 3, 2, 0))
     model = load_student(args.out / "student.safetensors")

@@ -448,8 +448,8 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
                 )
         if state["problem"] != self.task.load(state["episode"]["variant"]).fingerprint:
             raise ValueError(
-                f"{path!r} was saved with other images or other pretrained weights than this "
-                "environment has: make it with the same ones"
+                f"{path!r} was saved with other images, pretrained weights, layer groups or "
+                "evaluation than this environment has: make it with the same ones"
             )
 
     def _restore(self, snapshot: Snapshot) -> None:
