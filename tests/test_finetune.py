@@ -12,7 +12,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
+from support import make
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import agents.run
@@ -26,6 +28,7 @@ from asg_env.envs.snapshot import drop_leftovers, write_tensors
 from asg_env.metrics import class_accuracy
 from asg_env.records import run_episode
 from asg_env.selection import SELECTIONS, Evaluation
+from asg_env.tasks.visda import read_visda
 from experiments import finetune, replay
 from experiments.finetune import Args
 
@@ -271,7 +274,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(
 
 
 def test_the_papers_run_on_visda_files_is_killed_and_ends_with_the_same_bits(
-    visda, retention_root, tmp_path
+    visda, retention_root, whole, tmp_path
 ):
     paper = finetune.parse(["--preset", "paper"])
     kwargs = {**paper.env_kwargs, **visda, "workers": 2, "retention_root": str(retention_root)}
@@ -285,6 +288,13 @@ def test_the_papers_run_on_visda_files_is_killed_and_ends_with_the_same_bits(
     model = load_student(args.out / "student.safetensors")
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 12)
     assert model.facts["transform"]["size"] == 32
+    files = read_visda(visda["data_root"])[1]
+    with Image.open(files.root / files.paths[0]) as photo:
+        image = model.preprocess(photo)
+    assert torch.equal(image, make("ASG-VisDA-v0", **visda).problem.splits["test"].first(1).images)
+    embedded = load_student(whole["random"].out / "student.safetensors")
+    with pytest.raises(ValueError, match="not on pictures"):
+        embedded.preprocess(Image.new("RGB", (8, 8)))
 
 
 def test_tensorboard_has_each_moment_once(whole, tmp_path, monkeypatch):
