@@ -178,8 +178,10 @@ def _download(model: str, weights: str) -> nn.Module:
 
 def _load_file(model: str, network: nn.Module, classifier: str, path: Path) -> nn.Module:
     """The network with a file's weights; rebuilt if they are for another number of classes."""
-    state = {k: v for k, v in read_state(path).items() if not k.startswith(AUXILIARY)}
     own = network.state_dict()
+    state = {
+        k: v for k, v in read_state(path).items() if k in own or k.split(".")[0] not in AUXILIARY
+    }
     rows = state.get(f"{classifier}.weight")
     if rows is not None and len(rows) != len(own[f"{classifier}.weight"]) and ":" not in model:
         network = build_network(model, len(rows))
