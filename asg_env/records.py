@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
+from asg_env.arguments import json_arguments
+
 
 class Policy(Protocol):
     """What every agent offers. ``env_kwargs`` are the spaces it was made for."""
@@ -77,8 +79,8 @@ class Record:
         return float(sum(self.rewards))
 
     def to_json(self) -> str:
-        """One line; paths among the arguments become text."""
-        return json.dumps(dataclasses.asdict(self), default=os.fspath)
+        """One line; for the arguments see :func:`~asg_env.arguments.json_arguments`."""
+        return json.dumps({**vars(self), "kwargs": json_arguments(self.kwargs)})
 
     @staticmethod
     def from_json(line: str) -> Record:
@@ -158,15 +160,19 @@ def record_of(
 def run_episode(
     env: gym.Env[Any, Any], policy: Policy, env_id: str, kwargs: dict[str, Any], seed: int
 ) -> Record:
-    """Play one episode of ``env``, made by ``gymnasium.make(env_id, **kwargs)``, with a policy."""
+    """Play one episode of ``env``, made by ``gymnasium.make(env_id, **kwargs)``, with a policy.
+
+    Raises:
+        TypeError, ValueError: before the first step: an argument that no record could note.
+    """
     u: Any = env.unwrapped
+    run = policy.name, env_id, json_arguments(kwargs), seed
     observation, info = env.reset(seed=seed)
     policy.begin(u.group_names, u.observation_names, seed)
     first_step, decisions = info["steps"], list[Decision]()
     while not (decisions and decisions[-1].last):
         decision, observation, _ = decide(env, policy, observation)
         decisions.append(decision)
-    run = policy.name, env_id, kwargs, seed
     return record_of(env, run, first_step, decisions, u.evaluate("test"))
 
 
