@@ -53,7 +53,8 @@ class Record:
     ``reset_seed`` seeded the reset, ``groups`` (G) are the layer groups, ``lr_scales``
     (decisions, G) the scales in force, ``steps`` (decisions + 1) the optimizer steps done at the
     start and after each decision, ``final`` is ``evaluate("test")`` at the end. ``device`` and
-    ``threads`` (CPU) are what it ran on.
+    ``threads`` (CPU) are what it ran on. ``dataset`` says what the images were, ``problem`` is the
+    fingerprint of splits and pretrained weights; both are "" in records of older versions.
     """
 
     policy: str
@@ -72,6 +73,8 @@ class Record:
     device: str
     threads: int
     versions: dict[str, str] = field(default_factory=versions)
+    dataset: str = ""
+    problem: str = ""
 
     @property
     def episode_return(self) -> float:
@@ -154,6 +157,8 @@ def record_of(
         error_type=last.error_type,
         device=u.device.type,
         threads=u.threads,
+        dataset=u.dataset_name,
+        problem=u.problem.fingerprint,
     )
 
 
@@ -211,7 +216,8 @@ def replay(record: Record) -> list[str]:
     found = []
     for name in (f.name for f in dataclasses.fields(Record) if f.name != "versions"):
         was, now = getattr(record, name), getattr(again, name)
-        if repr(was) != repr(now):  # repr, so that NaN equals NaN
+        unnoted = name in ("dataset", "problem") and not was
+        if repr(was) != repr(now) and not unnoted:  # repr, so that NaN equals NaN
             found.append(f"{name}: recorded {was}, now {now}")
     if found and again.versions != record.versions:
         found.append(f"versions: recorded {record.versions}, now {again.versions}")

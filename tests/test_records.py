@@ -1,9 +1,12 @@
-"""Records: any argument that the environment takes is noted, or refused before the first step."""
+"""Records: any argument that the environment takes is noted, or refused before the first step;
+those of other settings or other data never get into one table."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
+import shutil
 from pathlib import Path
 
 import gymnasium as gym
@@ -12,10 +15,11 @@ import pytest
 import torch
 
 from agents.baselines import SchedulePolicy
+from agents.evaluate import check_one_problem, compare, play
 from agents.run import Run
 from asg_env.arguments import json_arguments
 from asg_env.deploy import load_student, save_student
-from asg_env.records import Record, replay, run_episode
+from asg_env.records import Record, append_records, replay, run_episode
 
 DIGITS = "ASG-Digits-v0"
 SMALL = {"budget": 10, "window": 5, "action": "continuous"}
@@ -94,3 +98,81 @@ def test_groups_that_no_record_can_note_are_refused_before_the_first_step(
     with pytest.raises(ValueError, match="pass groups='module:function'"):
         Run(tmp_path, FOLDERS, kwargs, env.unwrapped, POLICY).train()
     assert not list(tmp_path.iterdir())
+
+
+# -- which data they are about ---------------------------------------------------------------------
+
+POLICIES = [SchedulePolicy("large"), SchedulePolicy("random")]
+
+
+def played(env_id, kwargs, variant, path):
+    """Records of two policies and two seeds, in a file."""
+    records = [
+        play(p, env_id, {**kwargs, **p.env_kwargs, "variant": variant}, seed)
+        for p in POLICIES
+        for seed in (0, 1)
+    ]
+    append_records(path, records)
+    return records
+
+
+def resumed(env_id, kwargs, variant, path):
+    return compare(POLICIES, env_id, kwargs, variant, [0, 1], path, processes=1)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return played(DIGITS, SMALL, "test", tmp_path_factory.mktemp("records") / "records.jsonl")
+
+
+def test_records_name_their_data_and_fit_the_variants_that_are_drawn(records, tmp_path):
+    assert records[0].dataset == "fonts -> UCI handwritten digits"
+    assert records[0].problem == records[2].problem != records[1].problem
+    append_records(tmp_path / "r", records)
+    assert resumed(DIGITS, SMALL, "test", tmp_path / "r") == records
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"env_id": "ASG-VisDA-v0"}, "env_id was 'ASG-VisDA-v0', is 'ASG-Digits-v0'"),
+        ({"kwargs": {**SMALL, "variant": "test", "base_lr": 0.5}}, "base_lr was 0.5, is None"),
+        ({"kwargs": {**SMALL, "variant": None}}, "variant was None, is 'test'"),
+        ({"problem": "abc"}, "the images or the pretrained weights are others: choose"),
+        ({"problem": ""}, "are others .an older version, which did not note them"),
+    ],
+    ids=lambda change: "-".join(change) if isinstance(change, dict) else "",
+)
+def test_a_record_of_another_run_is_refused(records, change, reason, tmp_path):
+    changed = dataclasses.replace(records[3], **change)
+    append_records(tmp_path / "r", [*records[:3], changed])
+    with pytest.raises(SystemExit, match=reason) as error:
+        resumed(DIGITS, SMALL, "test", tmp_path / "r")
+    message = str(error.value)
+    assert "policy 'random', seed 1" in message
+    assert f"choose another --out, or delete {tmp_path / 'r'}" in message
+
+
+def test_other_images_in_the_same_folders_are_refused(folders, tmp_path):
+    root = shutil.copytree(folders["source_root"], tmp_path / "synthetic")
+    kwargs = {**folders, **SMALL, "source_root": str(root)}
+    played(FOLDERS, kwargs, None, tmp_path / "r")
+    assert len(resumed(FOLDERS, kwargs, None, tmp_path / "r")) == 4
+    (root / "star" / "3.png").unlink()
+    with pytest.raises(SystemExit, match="images or the pretrained weights are others"):
+        resumed(FOLDERS, kwargs, None, tmp_path / "r")
+
+
+def test_images_that_change_between_two_episodes_of_a_seed_are_noticed(records, tmp_path):
+    check_one_problem(records, tmp_path)
+    changed = dataclasses.replace(records[2], problem=records[1].problem)
+    with pytest.raises(SystemExit, match=r"'random', seed 0.* not those of policy 'large'"):
+        check_one_problem([*records[:2], changed], tmp_path)
+
+
+def test_replay_reports_other_data_but_not_what_an_older_version_left_out(records):
+    other = dataclasses.replace(records[0], dataset="cats", problem="abc")
+    assert [line.partition(":")[0] for line in replay(other)] == ["dataset", "problem"]
+    fields = json.loads(records[0].to_json())
+    del fields["dataset"], fields["problem"]
+    assert replay(Record.from_json(json.dumps(fields))) == []
