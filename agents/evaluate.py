@@ -78,7 +78,7 @@ def check_record(
     """Raise SystemExit, saying what differs, unless this episode would be played now."""
     now = json_arguments(kwargs)
     names = dict.fromkeys([*now, *record.kwargs])
-    pairs = {"env_id": (record.env_id, env_id)}
+    pairs: dict[str, tuple[Any, Any]] = {"env_id": (record.env_id, env_id)}
     pairs |= {name: (record.kwargs.get(name), now.get(name)) for name in names}
     differ = [f"{name} was {was!r}, is {is_!r}" for name, (was, is_) in pairs.items() if was != is_]
     if record.problem not in problems:

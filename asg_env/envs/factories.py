@@ -96,6 +96,8 @@ def _sorted(
     check_names(arguments, [*own, *field_names(FinetuneConfig), "render_mode"])
     plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in arguments.items()}
     chosen = {name: value for name, value in plain.items() if name in own}
+    if chosen.get("cache", "") is None:
+        chosen["cache"] = "none"
     rest = {name: value for name, value in arguments.items() if name not in own}
     return dataclasses.replace(defaults, **chosen), rest
 
