@@ -91,7 +91,7 @@ def make_image_folder(
 def _sorted(
     defaults: ImageSettings, arguments: dict[str, Any]
 ) -> tuple[ImageSettings, dict[str, Any]]:
-    """The image settings among the arguments, and the other arguments."""
+    """The image settings among the arguments, and the others; ``cache=None`` is ``"none"``."""
     own = field_names(ImageSettings)
     check_names(arguments, [*own, *field_names(FinetuneConfig), "render_mode"])
     plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in arguments.items()}
