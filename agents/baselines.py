@@ -18,6 +18,7 @@ WARMUP = 0.1  # share of the run in which the paper's hand-tuned schedule warms 
 POLY_END = 0.8  # share of the run after which it stays constant
 POLY_POWER = 0.9
 
+HAND_TUNED = {"action": "continuous", "decide_first": True}  # no step before the schedule begins
 Schedule = Callable[[float, int, np.random.Generator], np.ndarray]
 
 
@@ -77,7 +78,7 @@ class SchedulePolicy:
         if schedule not in SCHEDULES:
             raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(SCHEDULES)}")
         self.schedule, self.name = schedule, name or schedule
-        self.env_kwargs: dict[str, Any] = {"action": "continuous", **env_kwargs}
+        self.env_kwargs: dict[str, Any] = {**HAND_TUNED, **env_kwargs}
 
     def begin(
         self, group_names: Sequence[str], observation_names: Sequence[str], seed: int

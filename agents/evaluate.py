@@ -34,8 +34,8 @@ def compare(
     Records are appended to ``path`` as they come; those already there are not played again.
 
     Raises:
-        SystemExit: a record there is not what would be played now, or the images or the pretrained
-            weights changed in between.
+        SystemExit: a record there is not what would be played now, or the images or the network
+            changed in between.
     """
     kwargs = {p.name: {**env_kwargs, **p.env_kwargs, "variant": variant} for p in policies}
     wanted = {(p.name, s) for p in policies for s in seeds}
@@ -83,7 +83,7 @@ def check_record(
     differ = [f"{name} was {was!r}, is {is_!r}" for name, (was, is_) in pairs.items() if was != is_]
     if record.problem not in problems:
         older = " (an older version, which did not note them)" if not record.problem else ""
-        differ.append(f"the images or the pretrained weights are others{older}")
+        differ.append(f"the images or the network are others{older}")
     if differ:
         raise SystemExit(_refusal(record, "; ".join(differ), path))
 
@@ -94,7 +94,7 @@ def check_one_problem(records: Sequence[Record], path: Path) -> None:
     for record in records:
         other = first.setdefault(record.reset_seed, record)
         if record.problem != other.problem:
-            what = f"its images or pretrained weights are not those of policy {other.policy!r}"
+            what = f"its images or network are not those of policy {other.policy!r}"
             raise SystemExit(_refusal(record, what, path))
 
 

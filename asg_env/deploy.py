@@ -1,7 +1,8 @@
 """Using what a run fine-tuned: the student as a file, and as a plain network that predicts.
 
 >>> model = load_student("runs/finetune/student.safetensors")  # doctest: +SKIP
->>> names = [model.classes[k] for k in model(images).argmax(1)]  # doctest: +SKIP
+>>> image = model.preprocess(PIL.Image.open("photo.jpg"))  # doctest: +SKIP
+>>> model.classes[model(image).argmax()]  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import json
 import os
 from typing import Any
 
+import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from asg_env.arguments import json_arguments
+from asg_env.data.decode import Transform, prepared
 from asg_env.envs.finetune import FinetuneEnv
 from asg_env.envs.snapshot import read_tensors, write_tensors
 from asg_env.models.pretrained import build_network
@@ -40,9 +44,22 @@ class Predictor(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) float32 -> logits (N, K).
 
-        The images must be preprocessed as the task's were: ``facts["transform"]``.
+        The images must be preprocessed as the task's were, see :meth:`preprocess`.
         """
         return self.head(self.backbone(x))
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """A picture as the network takes it, (1, 3, S, S) float32 on the CPU.
+
+        Raises:
+            ValueError: the network was fine-tuned on images that were made in memory.
+        """
+        if self.facts["transform"] is None:
+            raise ValueError("it was fine-tuned on an embedded task's images, not on pictures")
+        transform = Transform(**self.facts["transform"])
+        pixels = torch.from_numpy(prepared(image, transform).copy())[None].float()
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (transform.mean, transform.std))
+        return pixels.div_(255).sub_(mean).div_(std)
 
 
 def save_student(

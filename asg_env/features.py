@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asg_env.models.groups import LayerGroup
+from asg_env.models.groups import LayerGroup, channel_axis
 
 
 def group_features(model: nn.Module, groups: Sequence[LayerGroup], images: Tensor) -> list[Tensor]:
@@ -41,7 +41,7 @@ def group_features(model: nn.Module, groups: Sequence[LayerGroup], images: Tenso
 
 def _pooled(output: Tensor) -> Tensor:
     if output.dim() == 4:
-        output = output.mean(dim=(2, 3))
+        output = output.movedim(channel_axis(output), 1).mean(dim=(2, 3))
     elif output.dim() == 3:  # (N, tokens, channels)
         output = output.mean(dim=1)
     return F.log_softmax(output, dim=1)

@@ -138,10 +138,14 @@ class Optimizee:
     def _next_batch(self) -> Batch:
         if self._upcoming is None:
             self._upcoming = self.problem.splits["train"].batches(self.order.upcoming())
-        for batch in self._upcoming:
-            self.order.position += 1
-            if len(batch.indices):  # not all of them are unreadable
-                return batch
+        try:
+            for batch in self._upcoming:
+                self.order.position += 1
+                if len(batch.indices):  # not all of them are unreadable
+                    return batch
+        except BaseException:
+            self._upcoming = None  # a generator that raised is spent
+            raise
         raise AssertionError("the order has no end")
 
     def _backward(self, batch: Batch) -> GuidedLoss:

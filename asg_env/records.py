@@ -54,7 +54,7 @@ class Record:
     (decisions, G) the scales in force, ``steps`` (decisions + 1) the optimizer steps done at the
     start and after each decision, ``final`` is ``evaluate("test")`` at the end. ``device`` and
     ``threads`` (CPU) are what it ran on. ``dataset`` says what the images were, ``problem`` is the
-    fingerprint of splits and pretrained weights; both are "" in records of older versions.
+    fingerprint of images and network; both are "" in records of older versions.
     """
 
     policy: str

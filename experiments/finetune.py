@@ -12,7 +12,7 @@ snapshot, and ends with the same bits. ``--out`` then holds:
     from asg_env.deploy import load_student
 
     model = load_student("runs/finetune/student.safetensors")  # a plain nn.Module, in eval mode
-    names = [model.classes[k] for k in model(images).argmax(1)]
+    name = model.classes[model(model.preprocess(PIL.Image.open("photo.jpg"))).argmax()]
 
 ``summary.md``, ``summary.json``: what each rule of asg_env/selection.py would have kept;
 ``run.png``: accuracies and learning rates over time; ``metrics.jsonl``: a line for each decision,

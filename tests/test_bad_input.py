@@ -30,11 +30,12 @@ BAD_VALUES = {
     "weight_decay": [-1e-4, NAN, INF, None],
     "clip_norm": [0, -1.0, NAN, "5"],
     "batch_size": [0, 2.5, "32"],
-    "device": ["gpu", "cuda:x", "cuda:99", "meta", "", None],
+    "device": ["gpu", "cuda:x", "cuda:99", "meta", "", 3],
     "threads": [-1, 1.5, "1"],
     "teacher": ["cache", None, True],
     "precision": ["fp16", None, 16],
     "channels_last": ["yes", 1],
+    "decide_first": ["yes", 1, None],
     "render_mode": ["human", "rgb", 3],
     "data_root": ["/data", "", Path("/data")],
 }

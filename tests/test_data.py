@@ -27,6 +27,7 @@ from asg_env.data.cache import RowCache
 from asg_env.data.decode import IMAGENET_MEAN, IMAGENET_STD, ImageError, Transform, load_image
 from asg_env.data.files import FileList, held_out, read_class_folders
 from asg_env.data.image_split import ImageSplit, LoaderSettings
+from asg_env.tasks.visda import model_of
 
 SMALL = Transform(16, 16)
 FLAT = Transform(8, 8)  # of uniform images: the colours themselves
@@ -559,7 +560,7 @@ def test_held_out_is_disjoint_whole_and_keeps_models_together(share, seed):
     rng = np.random.default_rng(seed)
     sizes = [rng.integers(1, 20, rng.integers(3, 60)).tolist() for _ in range(5)]
     files = models_list(sizes)
-    parts = held_out(files, share, seed)
+    parts = held_out(files, share, seed, model_of)
     assert sorted(np.concatenate(parts)) == list(range(len(files)))
     model = np.array([path.split("__")[0] for path in files.paths])
     for a, b in itertools.combinations(parts, 2):
@@ -579,16 +580,24 @@ def test_held_out_depends_on_the_seed_alone_and_mixes_the_classes():
     assert len(set(files.labels[first[0][:12]])) == 3
 
 
-def test_plain_names_are_their_own_models():
+@pytest.mark.parametrize("object_of", [str, model_of])
+def test_plain_names_are_their_own_models(object_of):
     paths = tuple(f"a/{name}" for name in ("x.png", "x.jpg", "y_1.png", "y_2.png"))
     files = FileList(REPO, paths, np.zeros(4, np.int64), ("a",))
+    assert [len(part) for part in held_out(files, 0.1, 0, object_of)] == [2, 1, 1]
+
+
+def test_two_underscores_mean_nothing_in_other_lists():
+    files = FileList(REPO, tuple(f"a/x__{i}.png" for i in range(4)), np.zeros(4, np.int64), ("a",))
     assert [len(part) for part in held_out(files, 0.1, 0)] == [2, 1, 1]
+    with pytest.raises(ValueError, match="4 images of 1 obj"):
+        held_out(files, 0.1, 0, model_of)
 
 
 @pytest.mark.parametrize("models", [[], [9], [9, 9]])
 def test_held_out_needs_three_objects_a_class(models):
     with pytest.raises(ValueError, match=rf"'c1'.*{9 * len(models)} images of {len(models)} obj"):
-        held_out(models_list([[1] * 9, models]), 0.1, 0)
+        held_out(models_list([[1] * 9, models]), 0.1, 0, model_of)
 
 
 @pytest.mark.parametrize("share", [0, -0.1, 1 / 3, 0.5, float("nan")])

@@ -92,7 +92,7 @@ def test_the_same_arguments_render_the_same_images():
 
 
 def test_the_weights_are_small_enough_to_ship():
-    assert sum(file.stat().st_size for file in WEIGHTS.parent.rglob("*")) <= 5e6
+    assert sum(file.stat().st_size for file in WEIGHTS.iterdir()) <= 5e6
 
 
 @every_variant

@@ -3,6 +3,7 @@ import pytest
 import torch
 from support import SMALL, constant, make, play, random_actions, started, student
 
+from agents.baselines import SchedulePolicy
 from asg_env.envs import FinetuneEnv
 from asg_env.envs.rewards import REWARDS
 from asg_env.tasks.digits import DigitsTask
@@ -206,3 +207,30 @@ def test_fine_tuning_learns_the_task():
     assert env.evaluate("test")["accuracy"] < 0.3
     play(env, [constant(env, 1.0)])
     assert env.evaluate("test")["accuracy"] > 0.4
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "official_sgd"])
+def test_a_frozen_backbone_stays_frozen_under_paper_windows(optimizer):
+    """The first window used to run at scale 1 for all, and official_sgd then coasted on."""
+    policy = SchedulePolicy("frozen_backbone_warmup_poly")
+    env = make(window="paper", budget=40, optimizer=optimizer, **policy.env_kwargs)
+    observation, info = env.reset(seed=0)
+    assert info["steps"] == 0
+    policy.begin(env.group_names, env.observation_names, 0)
+    before = {k: v.clone() for k, v in student(env).backbone.state_dict().items()}
+    done = False
+    while not done:
+        observation, _, done, _, info = env.step(policy.act(observation))
+    assert info["steps"] == 40
+    after = student(env).backbone.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_windows_differ_by_who_decides_the_first_only():
+    first, second = (make(window="paper", budget=75, decide_first=d) for d in (True, False))
+    first.reset(seed=0)
+    second.reset(seed=0)
+    first.step(constant(first, 1.0))
+    assert first._episode.windows == [second._episode.steps, *second._episode.windows]
+    one, other = (student(env).state_dict() for env in (first, second))
+    assert all(torch.equal(one[name], other[name]) for name in one)

@@ -12,7 +12,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
+from support import make
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import agents.run
@@ -26,6 +28,7 @@ from asg_env.envs.snapshot import drop_leftovers, write_tensors
 from asg_env.metrics import class_accuracy
 from asg_env.records import run_episode
 from asg_env.selection import SELECTIONS, Evaluation
+from asg_env.tasks.visda import read_visda
 from experiments import finetune, replay
 from experiments.finetune import Args
 
@@ -191,11 +194,11 @@ def test_a_diverged_run_says_so(tmp_path, capsys):
     assert (tmp_path / "record.json").read_text() == first
 
 
-def test_paper_windows_start_after_their_first_window(tmp_path):
+def test_a_schedule_decides_the_first_of_the_papers_windows_too(tmp_path):
     kwargs = {"batch_size": 80, "window": "paper"}
     finetune.main(dataclasses.replace(TINY, out=tmp_path, env_kwargs=kwargs, epochs=2))
     rows = rows_of(dataclasses.replace(TINY, out=tmp_path))
-    assert [row["steps"] for row in rows if row["evaluation"]] == [10, 20, 40]
+    assert [row["steps"] for row in rows if row["evaluation"]] == [0, 20, 40]
 
 
 # -- killed and resumed ----------------------------------------------------------------------------
@@ -271,7 +274,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(
 
 
 def test_the_papers_run_on_visda_files_is_killed_and_ends_with_the_same_bits(
-    visda, retention_root, tmp_path
+    visda, retention_root, whole, tmp_path
 ):
     paper = finetune.parse(["--preset", "paper"])
     kwargs = {**paper.env_kwargs, **visda, "workers": 2, "retention_root": str(retention_root)}
@@ -279,12 +282,19 @@ def test_the_papers_run_on_visda_files_is_killed_and_ends_with_the_same_bits(
     finetune.main(args)
     record = json.loads((args.out / "record.json").read_text())
     assert record["groups"] == ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc_new"]
-    assert record["steps"] == [3, 6, 9, 12]  # an epoch is 72 images in batches of 32
+    assert record["steps"] == [0, 3, 6, 9, 12]  # an epoch is 72 images in batches of 32
     assert set(record["final"]) == {"accuracy", "ce", "retention"}
     assert same(args, killed_and_resumed(dataclasses.replace(args, out=tmp_path / "k"), 3, 2, 0))
     model = load_student(args.out / "student.safetensors")
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 12)
     assert model.facts["transform"]["size"] == 32
+    files = read_visda(visda["data_root"])[1]
+    with Image.open(files.root / files.paths[0]) as photo:
+        image = model.preprocess(photo)
+    assert torch.equal(image, make("ASG-VisDA-v0", **visda).problem.splits["test"].first(1).images)
+    embedded = load_student(whole["random"].out / "student.safetensors")
+    with pytest.raises(ValueError, match="not on pictures"):
+        embedded.preprocess(Image.new("RGB", (8, 8)))
 
 
 def test_tensorboard_has_each_moment_once(whole, tmp_path, monkeypatch):

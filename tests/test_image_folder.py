@@ -13,6 +13,8 @@ from support import SMALL, frame, make, play, random_actions, student, trajector
 from torch import nn
 
 from agents.baselines import SchedulePolicy
+from asg_env.envs import factories
+from asg_env.features import group_features
 from asg_env.models.groups import LayerGroup
 from asg_env.records import Record, replay, run_episode
 from experiments import check_images
@@ -29,6 +31,39 @@ def tiny():
 
 def large_only():
     return nn.Sequential(nn.Conv2d(3, 4, 30), nn.Flatten(), nn.Linear(4, 5))
+
+class Wrapped(nn.Module):
+    def __init__(self, end):
+        super().__init__()
+        self.body, self.end = tiny(), end
+
+    def forward(self, x):
+        return self.end(self.body(x))
+
+def softmax():
+    return Wrapped(nn.LogSoftmax(1))
+
+def several():
+    return Wrapped(lambda x: (x, x))
+
+class Listed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)])
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x).relu()
+        return self.fc(x.mean((2, 3)))
+
+class ChannelsLast(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.fc = nn.Linear(3, 4), nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.fc(self.stem(x.movedim(1, 3)).relu().mean((1, 2)))
 
 def no_module():
     return 3
@@ -125,7 +160,7 @@ def test_a_cache_folder_that_cannot_be_written_is_named(folders, tmp_path, below
 
 
 def test_an_unknown_argument_is_named_with_the_nearest(folders):
-    with pytest.raises(TypeError, match=r"'source_rot'.*known:|unexpected.*'source_rot'"):
+    with pytest.raises(TypeError, match=r"'source_rot'.*'source_root'.*known:.*retention_root"):
         quick(folders, source_rot="x")
     with pytest.raises(TypeError, match=r"'wieghts'.*'weights'.*known:.*budget"):
         quick(folders, wieghts="x")
@@ -158,7 +193,8 @@ BAD_GROUPS = {
     "twice": ({**GROUPS, "x": ["layer3.0"]}, r"'layer3\.0\.conv1\.weight' is in two groups"),
     "empty": ({**GROUPS, "x": []}, "group 'x': expected a list of paths"),
     "text": ({**GROUPS, "x": "conv1"}, "group 'x': expected a list of paths"),
-    "old classifier": ({**GROUPS, "x": ["linear"]}, "without a trainable parameter: x"),
+    "numbers": ({**GROUPS, "x": [1]}, "group 'x': expected a list of paths"),
+    "old classifier": ({**GROUPS, "x": ["linear"]}, "holds the old classifier 'linear'"),
     "parameters only": (
         {"a": ["conv1.weight"], "b": ["bn1", *GROUPS["body"]]},
         "group 'a' names parameters only",
@@ -194,6 +230,47 @@ def test_a_network_of_ones_own(folders, module):
     assert student(env).fc_new[0].weight.shape == (7, 4)
     assert env.problem.splits["train"].first(1).images.shape == (1, 3, 12, 12)
     assert len(play(env, random_actions(env, 4, 0))) == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*random weights")
+@pytest.mark.parametrize("factory", ["softmax", "several"])
+def test_a_network_that_does_not_return_its_logits_is_refused(folders, module, factory):
+    """Its old classifier would be taken for what it is not: KL and retention would be wrong."""
+    with pytest.raises(ValueError, match=r"not that of its linear layer 'body.4'.*classifier="):
+        quick(folders, model=f"{module}:{factory}", weights="random")
+
+
+@pytest.mark.filterwarnings("ignore:.*random weights")
+def test_members_of_a_module_list_are_groups(folders, module):
+    env = quick(folders, model=f"{module}:Listed", weights="random")
+    assert env.group_names == ["blocks.0", "blocks.1", "fc_new"]
+    assert len(trajectory(env, 0, random_actions(env, 4, 0))) == 5
+
+
+@pytest.mark.filterwarnings("ignore:.*random weights")
+def test_features_are_averaged_over_positions_where_channels_come_last(folders, module):
+    env = quick(folders, model=f"{module}:ChannelsLast", weights="random")
+    env.reset(seed=0)
+    found = group_features(student(env), env.problem.groups, torch.rand(2, 3, 16, 16))
+    assert [f.shape for f in found] == [(2, 4), (2, 3)]
+
+
+def test_a_changed_forward_is_noticed_by_a_kept_teacher(folders, tmp_path, monkeypatch):
+    """The cache's name tells weights, not code: an edited network must not meet its old outputs."""
+    kwargs = {**folders, "cache": str(tmp_path / "kept")}
+    first = quick(kwargs).problem.teacher_logits("train").clone()
+    monkeypatch.setattr(factories, "_tasks", {})
+    problem = quick(kwargs).problem
+    problem.network.register_forward_hook(lambda module, inputs, output: 2 * output)
+    torch.testing.assert_close(problem.teacher_logits("train"), 2 * first)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_folders_that_share_images_are_refused(folders, nested):
+    """With the source as target, what is reported would have been trained on."""
+    root = folders["source_root"]
+    with pytest.raises(ValueError, match=r"source_root=.* and target_root=.* share images"):
+        quick(folders, target_root=f"{root}/circle" if nested else f"{root}/../synthetic")
 
 
 def test_bad_factories_are_named(folders, module):

@@ -12,6 +12,7 @@ from asg_env.envs.observations import OBSERVATIONS, Measurement, Observer, log_u
 from asg_env.envs.rewards import LOSS_CAP, REWARDS, Transition, capped, crash_reward, rewards_of
 from asg_env.envs.windows import fixed_windows, paper_windows
 from asg_env.guidance import guided_loss, proxy_kl
+from asg_env.metrics import class_accuracy
 from asg_env.optim import OfficialSGD, make_optimizer
 from asg_env.optimizee import Probe, WindowStats
 from asg_env.sampling import BatchOrder
@@ -224,3 +225,10 @@ def test_mean_and_interval_by_hand():
     assert mean_ci95([1, 2, 3, 4]) == pytest.approx((2.5, 2.5 - half, 2.5 + half))
     assert mean_ci95([3.0]) == (3.0, -INF, INF)
     assert mean_ci95([2.0, 2.0, 2.0]) == (2.0, 2.0, 2.0)
+
+
+def test_macro_accuracy_is_the_mean_recall_of_the_classes_that_are_there():
+    """A class that is only predicted used to count as a recall of 0."""
+    labels, predictions = torch.tensor([0, 0, 2, 2]), torch.tensor([0, 1, 2, 2])
+    assert class_accuracy(predictions, labels, 4, "macro") == pytest.approx((0.5 + 1) / 2)
+    assert class_accuracy(predictions, labels, 4, "micro") == pytest.approx(0.75)

@@ -138,7 +138,7 @@ def test_records_name_their_data_and_fit_the_variants_that_are_drawn(records, tm
         ({"env_id": "ASG-VisDA-v0"}, "env_id was 'ASG-VisDA-v0', is 'ASG-Digits-v0'"),
         ({"kwargs": {**SMALL, "variant": "test", "base_lr": 0.5}}, "base_lr was 0.5, is None"),
         ({"kwargs": {**SMALL, "variant": None}}, "variant was None, is 'test'"),
-        ({"problem": "abc"}, "the images or the pretrained weights are others: choose"),
+        ({"problem": "abc"}, "the images or the network are others: choose"),
         ({"problem": ""}, "are others .an older version, which did not note them"),
     ],
     ids=lambda change: "-".join(change) if isinstance(change, dict) else "",
@@ -159,7 +159,7 @@ def test_other_images_in_the_same_folders_are_refused(folders, tmp_path):
     played(FOLDERS, kwargs, None, tmp_path / "r")
     assert len(resumed(FOLDERS, kwargs, None, tmp_path / "r")) == 4
     (root / "star" / "3.png").unlink()
-    with pytest.raises(SystemExit, match="images or the pretrained weights are others"):
+    with pytest.raises(SystemExit, match="images or the network are others"):
         resumed(FOLDERS, kwargs, None, tmp_path / "r")
 
 

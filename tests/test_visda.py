@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from images import random_network, write_image, write_visda, write_weights
 from PIL import Image
@@ -22,6 +23,7 @@ from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTen
 
 from asg_env.data.decode import IMAGENET_MEAN, IMAGENET_STD, ImageError
 from asg_env.data.files import FileList, read_image_list
+from asg_env.tasks.base import RECHECKED
 from asg_env.tasks.visda import CLASSES
 
 ID = "ASG-VisDA-v0"
@@ -174,13 +176,20 @@ def test_a_saved_episode_goes_on_with_the_same_bits_in_a_new_process(visda, refe
     assert [json.loads(line) for line in lines] == [expected[2:], expected[3:]]
 
 
-def test_a_snapshot_of_other_images_or_weights_is_refused(visda, weights, tmp_path):
+def test_a_snapshot_of_another_problem_is_refused(visda, weights, retention_root, tmp_path):
     started(visda).save(tmp_path / "saved")
     state = torch.load(weights, weights_only=True)
     state["conv1.weight"][0, 0, 0, 0] += 1e-3
     torch.save(state, tmp_path / "other.pt")
-    for other in ({"weights": str(tmp_path / "other.pt")}, {"image_size": 40}, {"held_out": 0.3}):
-        with pytest.raises(ValueError, match="other images or other pretrained weights"):
+    thirds = {"a": ["conv1", "bn1", "layer1"], "b": ["layer2", "layer3"], "c": ["layer4"]}
+    for other in (
+        *({"weights": str(tmp_path / "other.pt")}, {"image_size": 40}, {"held_out": 0.3}),
+        *({"groups": thirds}, {"hidden": 7}, {"flip_average": False}),
+        {"retention_root": str(retention_root)},
+    ):
+        with pytest.raises(
+            ValueError, match="other images, pretrained weights, layer groups or evaluation"
+        ):
             short(visda, **other).load(tmp_path / "saved")
     copy = shutil.copytree(visda["data_root"], tmp_path / "elsewhere")
     short(visda, data_root=str(copy)).load(tmp_path / "saved")
@@ -189,9 +198,14 @@ def test_a_snapshot_of_other_images_or_weights_is_refused(visda, weights, tmp_pa
 # -- what is measured ------------------------------------------------------------------------------
 
 
-def decoded(files: FileList, size):
+def decoded(files: FileList, size, resize=None):
     """Images and labels as torchvision reads them."""
-    steps = [Resize(size), CenterCrop(size), ToTensor(), Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+    steps = [
+        Resize(resize or size),
+        CenterCrop(size),
+        ToTensor(),
+        Normalize(IMAGENET_MEAN, IMAGENET_STD),
+    ]
     read = Compose(steps)
     images = [read(Image.open(files.root / path).convert("RGB")) for path in files.paths]
     return torch.stack(images), torch.from_numpy(files.labels)
@@ -208,7 +222,7 @@ def test_evaluation_is_the_papers_by_hand(visda, visda_root, retention_root):
         right = scores.argmax(1) == labels
         recalls = [right[labels == k].double().mean() for k in range(12)]
         ce = torch.nn.functional.cross_entropy(network(images).new, labels)
-        old_images, old_labels = decoded(env.problem.retention.files, 32)
+        old_images, old_labels = decoded(env.problem.retention.files, 32, 37)  # 256 for 224
         kept = (network(old_images).old.argmax(1) == old_labels).double().mean()
     assert result["accuracy"] == pytest.approx(float(sum(recalls) / 12))
     assert result["ce"] == pytest.approx(float(ce), abs=1e-5)
@@ -263,7 +277,7 @@ def test_teacher_outputs_are_kept_until_the_weights_change(visda, weights, tmp_p
     kwargs = {**visda, **SHORT, "teacher": "cached", "cache": str(tmp_path / "kept")}
     kwargs["weights"] = str(shutil.copy(weights, tmp_path / "weights.pt"))
     seen, losses = json.loads(run_python(PASSES, json.dumps(kwargs)))
-    assert seen == 72 + 36 + 2  # train, outer_valid, and one image each for the shape
+    assert seen == 72 + 36  # train, outer_valid
     problem_class = type(make(ID, **kwargs).problem)
     real, passes = problem_class.teach, []
     monkeypatch.setattr(
@@ -271,13 +285,13 @@ def test_teacher_outputs_are_kept_until_the_weights_change(visda, weights, tmp_p
     )
     env = make(ID, **kwargs)
     env.reset(seed=0)
-    assert sum(passes) == 2
+    assert sum(passes) == 2 * RECHECKED
     assert env._episode.losses == losses
     state = torch.load(kwargs["weights"], weights_only=True)
     torch.save({k: v * 1.01 for k, v in state.items()}, kwargs["weights"])
     env = make(ID, **kwargs)
     env.reset(seed=0)
-    assert sum(passes) == 2 + 72 + 36 + 2
+    assert sum(passes) == 2 * RECHECKED + 72 + 36
     assert env._episode.losses != losses
 
 
@@ -332,6 +346,23 @@ def test_an_unreadable_image_stops_the_run_with_its_name(visda, visda_root, tmp_
     env = short(visda, data_root=str(copy), workers=workers)
     with pytest.raises(ImageError, match="|".join(map(re.escape, paths))):
         env.reset(seed=0)
+
+
+def test_a_step_that_broke_off_ends_the_episode_and_a_reset_begins_another(
+    visda, visda_root, tmp_path
+):
+    root = shutil.copytree(visda_root, tmp_path / "visda")
+    env = short(visda, data_root=str(root), cache="none", teacher="online")
+    env.reset(seed=0)
+    hidden = [p.rename(p.with_suffix(".away")) for p in (root / "train").rglob("*.png")]
+    with pytest.raises(ImageError, match="no such image file"):
+        env.step(constant(env, 0.5))
+    with pytest.raises(ResetNeeded):
+        env.step(constant(env, 0.5))
+    for path in hidden:
+        path.rename(path.with_suffix(".png"))
+    env.reset(seed=0)
+    assert np.isfinite(env.step(constant(env, 0.5))[0]).all()
 
 
 @pytest.mark.parametrize("teacher", ["online", "cached"])
@@ -527,6 +558,7 @@ BAD_VALUES = {
     "groups": [3, {"a": []}],
     "hidden": [0, -1, 2.5, "512", True],
     "image_size": [0, -1, 2.5, "224", True],
+    "retention_resize": [0, -1, 2.5, "256", True],
     "held_out": [0, 0.5, -0.1, float("nan"), "0.1", None],
     "flip_average": ["yes", None, 1],
     "workers": [-1, 1.5, "2", True],
@@ -541,6 +573,12 @@ BAD_VALUES = {
 def test_a_bad_value_is_refused_when_the_env_is_made_and_named(visda, name, value):
     with pytest.raises((ValueError, TypeError), match=f"{name[:5]}"):
         short(visda, **{name: value})
+
+
+def test_a_bad_batch_size_is_named_though_the_budget_follows_from_it(visda):
+    for size in (-5, "32", 2.5):
+        with pytest.raises(ValueError, match="batch_size="):
+            gym.make(ID, **visda, batch_size=size)
 
 
 def test_every_image_argument_has_bad_values_to_try(visda):

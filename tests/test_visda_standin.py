@@ -27,7 +27,7 @@ from asg_env.tasks.visda_standin import (
     VISDA_STANDIN,
     WEIGHTS,
     old_split,
-    source_split,
+    source_splits,
     target_split,
     teacher_network,
 )
@@ -189,7 +189,9 @@ def test_no_image_is_in_two_splits_and_every_class_is_in_all(name):
     for one, other in itertools.combinations(images, 2):
         assert not images[one] & images[other], (one, other)
     for split, data in (*problem.splits.items(), ("retention", problem.retention)):
-        assert len(images[split]) == len(data) == getattr(variant.sizes, split)
+        expected = len(problem.classes) * MODELS.get(split, 0) * variant.sizes.views
+        expected = expected or getattr(variant.sizes, split)
+        assert len(images[split]) == len(data) == expected
         assert data.images.shape[1:] == (3, 32, 32)
         assert data.images.dtype == torch.float32
         assert torch.isfinite(data.images).all()
@@ -219,7 +221,7 @@ def test_the_classes_are_visdas_and_the_variants_subsets_of_them():
 
 def test_images_are_a_function_of_the_seed_and_touch_no_global_generator():
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    for make in (source_split, target_split):
+    for make in (lambda *a: source_splits(*a)["train"], target_split):
         one, same, other = (make(CLASSES[:2], 6, seed) for seed in (1, 1, 2))
         assert torch.equal(one.images, same.images)
         assert torch.equal(one.labels, same.labels)
@@ -229,20 +231,21 @@ def test_images_are_a_function_of_the_seed_and_touch_no_global_generator():
     assert np.array_equal(np.random.get_state()[1], before[1])
 
 
-def test_a_label_is_its_place_in_the_classes():
-    data = source_split(("knife", "bus"), 8, 0)
-    images = clean_images(
-        NEW_OBJECTS["bus"],
-        4,
-        MODELS,
-        SOURCE_SPAN,
-        np.random.default_rng([0, 0, CLASSES.index("bus")]),
-    )
+def test_a_label_is_its_place_in_the_classes_and_no_split_shares_a_3d_model():
+    splits, total = source_splits(("knife", "bus"), 2, 0), sum(MODELS.values())
+    rng = np.random.default_rng([0, 0, CLASSES.index("bus")])
+    images = clean_images(NEW_OBJECTS["bus"], 2 * total, total, SOURCE_SPAN, rng)
     mean, std = (
         torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     )
-    buses = data.images[data.labels == 1] * std + mean
-    torch.testing.assert_close(buses.sort(0).values, images.sort(0).values)
+    found = {}
+    for name, data in splits.items():
+        buses = data.images[data.labels == 1] * std + mean
+        distance = (buses[:, None] - images[None]).abs().amax((2, 3, 4))
+        assert (distance.amin(1) < 1e-5).all()
+        found[name] = sorted((distance.argmin(1) % total).tolist())
+    assert {n: len(set(models)) for n, models in found.items()} == MODELS
+    assert sorted(itertools.chain(*found.values())) == sorted([*range(total)] * 2)
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+
+ABANDONED = 3600  # seconds after which a file in the making counts as left by a killed process
 
 
 class RowCache:
@@ -88,8 +92,17 @@ def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     return array
 
 
+def _drop_abandoned(path: Path) -> None:
+    """Remove what processes that were killed while making the file left."""
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        with contextlib.suppress(FileNotFoundError):  # another process is done with it
+            if time.time() - leftover.stat().st_mtime > ABANDONED:
+                leftover.unlink()
+
+
 def _create(path: Path, shape: tuple[int, ...], dtype: type) -> None:
     """Make the file whole, with its disk space, before any process can see it."""
+    _drop_abandoned(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     needed = int(np.prod(shape)) * np.dtype(dtype).itemsize

@@ -39,8 +39,8 @@ class Transform:
             raise ValueError(f"expected 1 <= size <= resize, got {self.size} and {self.resize}")
 
 
-def load_image(path: str | os.PathLike[str], transform: Transform) -> np.ndarray:
-    """Decode, resize and crop one image.
+def prepared(image: Image.Image, transform: Transform) -> np.ndarray:
+    """Resize and crop an image.
 
     Grayscale, palette, CMYK and 16-bit images are converted to RGB; transparency is dropped.
 
@@ -48,13 +48,22 @@ def load_image(path: str | os.PathLike[str], transform: Transform) -> np.ndarray
         (3, size, size) uint8, RGB. Not normalised: that is done on the device.
 
     Raises:
+        ValueError: pixels whose range is unknown, or too many of them.
+    """
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels; make it smaller")
+    return _square(_rgb(image), transform)
+
+
+def load_image(path: str | os.PathLike[str], transform: Transform) -> np.ndarray:
+    """Decode one image file, and the rest as :func:`prepared`.
+
+    Raises:
         ImageError: naming the file, if it is missing, empty, truncated, no image, or too large.
     """
     try:
         with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels; make it smaller")
-            return _square(_rgb(image), transform)
+            return prepared(image, transform)
     except FileNotFoundError as error:
         raise ImageError(f"{os.fspath(path)}: no such image file") from error
     except UnidentifiedImageError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -115,7 +115,7 @@ def read_class_folders(root: str | os.PathLike[str]) -> FileList:
     """
     from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-    root = Path(root)
+    root = Path(root).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}: expected one sub-folder of images a class")
     try:
@@ -128,16 +128,19 @@ def read_class_folders(root: str | os.PathLike[str]) -> FileList:
     return FileList(root, paths, labels, tuple(classes))
 
 
-def held_out(files: FileList, share: float, seed: int) -> tuple[np.ndarray, ...]:
+def held_out(
+    files: FileList, share: float, seed: int, object_of: Callable[[str], str] = str
+) -> tuple[np.ndarray, ...]:
     """Split a list into (train, inner_valid, outer_valid), each index once, every class in each.
 
-    Of each class, at least ``share`` of the images go to either held-out part. Images whose names
-    agree up to ``__`` are renders of one 3D model (VisDA-17) and stay together.
+    Of each class, at least ``share`` of the images go to either held-out part. Images of one object
+    stay together.
 
     Args:
         files: what to split.
         share: in (0, 1/3).
         seed: of the choice.
+        object_of: what an image shows, by its path; by default each shows something of its own.
 
     Raises:
         ValueError: a class has too few images (or models) to be in all three.
@@ -148,11 +151,12 @@ def held_out(files: FileList, share: float, seed: int) -> tuple[np.ndarray, ...]
     parts: tuple[list[int], ...] = ([], [], [])
     for label, name in enumerate(files.classes):
         members = np.flatnonzero(files.labels == label)
-        models = _models(files, members)
+        models = _objects(files, members, object_of)
         if len(models) < 3:
             raise ValueError(
                 f"class {name!r} in {files.root} has {len(members)} images of {len(models)} "
-                "objects: at least three are needed, for train, inner_valid and outer_valid"
+                "objects: three are needed at least, for train, inner_valid and outer_valid; add "
+                "images, or remove the class from source and target"
             )
         order = [models[i] for i in rng.permutation(len(models))]
         for part in parts[1:]:
@@ -161,14 +165,14 @@ def held_out(files: FileList, share: float, seed: int) -> tuple[np.ndarray, ...]
     return tuple(rng.permutation(np.array(sorted(part))) for part in parts)
 
 
-def _models(files: FileList, members: np.ndarray) -> list[list[int]]:
-    """Indices of a class, images of one 3D model together."""
-    models: dict[str, list[int]] = {}
+def _objects(
+    files: FileList, members: np.ndarray, object_of: Callable[[str], str]
+) -> list[list[int]]:
+    """Indices of a class, images of one object together."""
+    objects: dict[str, list[int]] = {}
     for i in members.tolist():
-        path = PurePosixPath(files.paths[i])
-        name = path.stem.split("__")[0] if "__" in path.stem else path.name
-        models.setdefault(f"{path.parent}/{name}", []).append(i)
-    return list(models.values())
+        objects.setdefault(object_of(files.paths[i]), []).append(i)
+    return list(objects.values())
 
 
 def _take(models: list[list[int]], part: list[int], wanted: float) -> None:

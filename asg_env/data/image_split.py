@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import os
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -69,8 +70,12 @@ class ImageSplit(Split):
         self.files, self.transform, self.settings = files, transform, settings
         self.labels = torch.from_numpy(files.labels)
         self.device = torch.device("cpu")
+        self._mean_std = tuple(
+            torch.tensor(x).view(3, 1, 1) for x in (transform.mean, transform.std)
+        )
         self._cache = self._make_cache()
         self._bad: dict[int, str] = {}  # shared by all copies of this split
+        self._lock = threading.Lock()
 
     # -- Split's interface ------------------------------------------------------------------------
 
@@ -104,6 +109,7 @@ class ImageSplit(Split):
         """The same split with its batches on another device; the cache is shared."""
         other = copy.copy(self)
         other.device = device
+        other._mean_std = tuple(x.to(device) for x in self._mean_std)
         return other
 
     @property
@@ -209,8 +215,11 @@ class ImageSplit(Split):
         return None
 
     def _skip(self, index: int, message: str) -> None:
-        self._bad[index] = message
-        warnings.warn(f"skipped: {message} ({len(self._bad)} so far)", stacklevel=2)
+        with self._lock:  # batches of two epochs may be decoded at the same time
+            known = index in self._bad
+            self._bad[index] = message
+        if not known:
+            warnings.warn(f"skipped: {message} ({len(self._bad)} so far)", stacklevel=2)
 
     def _finish(self, pending: _Pending) -> Batch:
         """Wait for a batch, leave out what was skipped, and bring it to the device."""
@@ -227,17 +236,17 @@ class ImageSplit(Split):
 
     def _normalised(self, images: Tensor) -> Tensor:
         """uint8 on the CPU -> normalised float32 on the device."""
-        mean, std = np.array([self.transform.mean, self.transform.std])[:, :, None, None]
-        scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+        mean, std = self._mean_std
         if self.device.type != "cpu":
-            factor, summand = (torch.from_numpy(x).to(self.device) for x in (scale, shift))
-            return images.to(self.device, non_blocking=True).float().mul_(factor).add_(summand)
+            moved = images.to(self.device, non_blocking=True).float()
+            return moved.div_(255).sub_(mean).div_(std)
         normalised = torch.empty(images.shape)
         # Not by PyTorch, whose threads would wait for each other on cores that are busy decoding.
         for row, pixels in zip(normalised.numpy(), images.numpy(), strict=True):
             row[...] = pixels
-            row *= scale
-            row += shift
+            row /= np.float32(255)
+            row -= mean.numpy()
+            row /= std.numpy()
         return normalised
 
 

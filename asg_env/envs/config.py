@@ -46,6 +46,9 @@ class FinetuneConfig:
     """Length of the fine-tuning run, optimizer steps."""
     window: str | int | None = None
     """Optimizer steps of one decision, or ``"paper"`` for its growing windows."""
+    decide_first: bool = False
+    """With ``window="paper"``: the agent also decides about the first window. False: that runs at
+    ``base_lr`` before the first decision (official)."""
     step_limit: int | None = None
     """Truncate the episode after this many optimizer steps (paper: "early stop"). None: never."""
     optimizer: str | None = None
@@ -62,7 +65,7 @@ class FinetuneConfig:
     """``"cached"``: the teacher sees every training image once, before the run. ``"online"``: it
     sees each batch (official). ``"auto"``: cached, unless the images are files and the budget is
     less than one epoch."""
-    device: str = "auto"
+    device: str | None = None
     """``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ..."""
     precision: str = "fp32"
     """A key of PRECISIONS: ``"fp32"``, or ``"bf16"`` (autocast)."""
@@ -98,13 +101,14 @@ class FinetuneConfig:
         self._number("base_lr", 0.0, math.inf, open_low=True)
         self._number("clip_norm", 0.0, math.inf, open_low=True, infinite=True)
         self._number("momentum", 0.0, 1.0, open_high=True)
-        for name in ("budget", "batch_size"):
+        for name in ("batch_size", "budget"):
             self._count(name, 1)
         for name, least in (("step_limit", 1), ("threads", 0)):
             if getattr(self, name) is not None:
                 self._count(name, least)
-        if not isinstance(self.channels_last, bool):
-            raise ValueError(f"channels_last={self.channels_last!r}: expected True or False")
+        for name in ("channels_last", "decide_first"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected True or False")
         if isinstance(self.window, str):
             check_choice("window", self.window, ("paper", "a number of optimizer steps"))
         else:

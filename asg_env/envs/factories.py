@@ -51,7 +51,8 @@ def make_visda(
     from asg_env.tasks.visda import EPOCHS, HELD_OUT, visda_task
 
     defaults = ImageSettings(held_out=HELD_OUT, flip_average=True)
-    settings, arguments = _sorted(defaults, arguments)
+    roots = "data_root", "retention_root"
+    settings, arguments = _sorted(defaults, arguments, *roots)
     if data_root is None:
         data_root = os.environ.get(DATA_ROOT) or None
     if data_root is None:
@@ -82,23 +83,28 @@ def make_image_folder(
             "(labelled real images), folders with one sub-folder of images a class; also "
             "retention_root=, model= and weights="
         )
-    settings, arguments = _sorted(ImageSettings(weights="DEFAULT"), arguments)
+    roots = "source_root", "target_root", "retention_root"
+    settings, arguments = _sorted(ImageSettings(weights="DEFAULT"), arguments, *roots)
     _check_roots(source_root=source_root, target_root=target_root, retention_root=retention_root)
     task = image_folder_task(source_root, target_root, retention_root, settings)
     return _make(task, EPOCHS, arguments)
 
 
 def _sorted(
-    defaults: ImageSettings, arguments: dict[str, Any]
+    defaults: ImageSettings, arguments: dict[str, Any], *roots: str
 ) -> tuple[ImageSettings, dict[str, Any]]:
-    """The image settings among the arguments, and the others; ``cache=None`` is ``"none"``."""
+    """The image settings among the arguments, and the others; ``cache=None`` is ``"none"``.
+
+    ``roots`` are known too.
+    """
     own = field_names(ImageSettings)
-    check_names(arguments, [*own, *field_names(FinetuneConfig), "render_mode"])
+    known = [*roots, *own, *field_names(FinetuneConfig), "render_mode"]
+    check_names(arguments, known)
     plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in arguments.items()}
     chosen = {name: value for name, value in plain.items() if name in own}
     if chosen.get("cache", "") is None:
         chosen["cache"] = "none"
-    rest = {name: value for name, value in arguments.items() if name not in own}
+    rest = {name: value for name, value in plain.items() if name not in own}
     return dataclasses.replace(defaults, **chosen), rest
 
 
@@ -110,7 +116,7 @@ def _check_roots(**roots: Any) -> None:
 
 def _stamp(path: str | os.PathLike[str]) -> str:
     """What changes when a file does; "" where there is none."""
-    found = Path(path)
+    found = Path(path).expanduser()
     return f"{found.stat().st_size} {found.stat().st_mtime_ns}" if found.is_file() else ""
 
 
@@ -123,8 +129,8 @@ def _make(task: ImageFilesTask, epochs: int, arguments: dict[str, Any]) -> Finet
     _tasks[key] = task
     while len(_tasks) > 4:
         del _tasks[next(iter(_tasks))]
-    if arguments.get("budget") is None:
-        batch = arguments.get("batch_size") or task.defaults.batch_size
+    batch = arguments.get("batch_size") or task.defaults.batch_size
+    if arguments.get("budget") is None and isinstance(batch, int) and batch > 0:
         arguments["budget"] = epochs * epoch_length(len(task.parts[0]), batch)
     return FinetuneEnv(task, **arguments)
 

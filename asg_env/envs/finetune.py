@@ -73,8 +73,8 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         self.task, self.render_mode = task, render_mode
         self.config: FinetuneConfig = config_from(arguments).resolved(task.defaults)
         choices = self._choices({})
+        assert self.config.device is not None and self.config.channels_last is not None
         self.device = resolve_device(self.config.device)
-        assert self.config.channels_last is not None
         self.compute = Compute(self.device, self.config.channels_last, self.config.precision)
         self._threads = self._thread_count()
         if REWARDS[self.config.reward].oracle:
@@ -123,6 +123,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         """Train one window at the chosen learning rates."""
         optimizee, episode = self._running()
         scales = self._scales(action)
+        episode.over = True  # unless all goes well: a window that broke off cannot be repeated
         with cpu_threads(self._threads):
             window = optimizee.train_window(scales, episode.windows[episode.decision])
             episode.advance()
@@ -268,15 +269,17 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         if isinstance(window, int):
             return 0, fixed_windows(window, budget)
         windows = paper_windows(self.epoch_length, budget, PAPER_MIN_WINDOW)
+        if self.config.decide_first:
+            return 0, windows
         if len(windows) < 2:
             raise ValueError(
-                f"budget={budget} leaves no decision: with window='paper' the first "
-                f"{PAPER_MIN_WINDOW} steps run at the initial learning rates; raise budget"
+                f"budget={budget} leaves no decision: with window='paper' the first {windows[0]} "
+                "optimizer steps run before it; raise budget, or pass decide_first=True"
             )
         return windows[0], windows[1:]
 
     def _first_measurement(self) -> Measurement:
-        """The paper's first window runs before any decision; a fixed one is only measured."""
+        """What was trained before the first decision, or else a measurement of the next batch."""
         optimizee, episode = self._optimizee, self._episode
         assert optimizee is not None and episode is not None
         scales = np.ones(len(self.group_names))
@@ -445,8 +448,8 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
                 )
         if state["problem"] != self.task.load(state["episode"]["variant"]).fingerprint:
             raise ValueError(
-                f"{path!r} was saved with other images or other pretrained weights than this "
-                "environment has: make it with the same ones"
+                f"{path!r} was saved with other images, pretrained weights, layer groups or "
+                "evaluation than this environment has: make it with the same ones"
             )
 
     def _restore(self, snapshot: Snapshot) -> None:

@@ -36,8 +36,11 @@ class LayerGroup(NamedTuple):
     def output(self, model: nn.Module) -> nn.Module:
         """The module whose output is the group's."""
         for path in reversed(self.modules):
-            if not isinstance(_resolve(model, path), nn.Parameter):
-                return model.get_submodule(path)
+            found = _resolve(model, path)
+            while isinstance(found, nn.ModuleList):  # which itself is never called
+                found = found[-1]
+            if isinstance(found, nn.Module):
+                return found
         raise ValueError(f"group {self.name!r} names parameters only; name a module too")
 
 
@@ -76,15 +79,22 @@ def student_groups(
     """
     table = _table(network, classifier, groups, size)
     for name, paths in table.items():
-        if isinstance(paths, str) or not paths or name == HEAD:
+        listed = isinstance(paths, Sequence) and all(isinstance(p, str) for p in paths)
+        if isinstance(paths, str) or not paths or not listed or name == HEAD:
             raise ValueError(
                 f"group {name!r}: expected a list of paths, and a name other than {HEAD!r}, got "
                 f"{paths!r}"
             )
     own = [LayerGroup(name, tuple(paths)) for name, paths in table.items()]
+    frozen = network.get_submodule(classifier)
     for group in own:
         group.output(network)
-    check_groups(network, own, frozen=network.get_submodule(classifier))
+        if {id(p) for p in group.parameters(network)} & {id(p) for p in frozen.parameters()}:
+            raise ValueError(
+                f"group {group.name!r} holds the old classifier {classifier!r}, which stays "
+                "frozen: leave it out; the new head is a group of its own"
+            )
+    check_groups(network, own, frozen)
     return _as_groups(table)
 
 
@@ -125,7 +135,7 @@ def default_groups(network: nn.Module, classifier: str, size: int) -> dict[str, 
       resolution (VGG: the paper's conv1..conv5), then what else stands before the final layer
       (VGG: fc6 and fc7);
     - torchvision's vision transformers: patches and positions, then the blocks in four parts;
-    - others: one group for each top-level module.
+    - others: one group for each top-level module, or member of a top-level ``ModuleList``.
     """
     children = dict(network.named_children())
     if {"conv1", "bn1", "layer1"} <= set(children):
@@ -165,7 +175,7 @@ def _by_resolution(network: nn.Module, classifier: str, size: int) -> dict[str, 
 
 def _note_side(sides: dict[str, int], path: str):  # type: ignore[no-untyped-def]
     def note(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-        sides[path] = output.shape[-1]
+        sides[path] = output.shape[-2]  # height, or width of NHWC
 
     return note
 
@@ -201,11 +211,18 @@ def _with_rest(
     }
     taken |= {id(p) for p in network.get_submodule(classifier).parameters()}
     rest = {n: p for n, p in network.named_parameters() if id(p) not in taken}
-    for top in dict.fromkeys(name.partition(".")[0] for name in rest):
-        inside = [n for n in rest if n.partition(".")[0] == top]
+    for top in dict.fromkeys(_top(network, name) for name in rest):
+        inside = [n for n in rest if n == top or n.startswith(f"{top}.")]
         modules = list(dict.fromkeys(n.rpartition(".")[0] or n for n in inside))
         groups[top] = [top] if _covers(network, top, inside) else modules
     return groups
+
+
+def _top(network: nn.Module, name: str) -> str:
+    """The top-level module of a parameter, or the member of a top-level ``ModuleList``."""
+    top, _, below = name.partition(".")
+    listed = isinstance(getattr(network, top), nn.ModuleList)
+    return f"{top}.{below.partition('.')[0]}" if listed else top
 
 
 def _covers(network: nn.Module, path: str, names: list[str]) -> bool:
@@ -231,6 +248,13 @@ def load_function(name: str, argument: str) -> Callable[..., object]:
         ) from error
 
 
+def channel_axis(output: Tensor) -> int:
+    """Where the channels of a module's output lie: 3 for the (N, H, W, C) of Swin and alike, else
+    1. Square images tell the two apart."""
+    _, first, second, third = output.shape
+    return 3 if first == second != third else 1
+
+
 def check_groups(
     model: nn.Module, groups: Sequence[LayerGroup], frozen: nn.Module | None = None
 ) -> None:
@@ -247,7 +271,8 @@ def check_groups(
             seen[id(parameter)] = group.name
     missing = [name for key, name in names.items() if key not in seen]
     if missing:
-        raise ValueError(f"trainable parameters in no layer group: {', '.join(missing)}")
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
+        raise ValueError(f"trainable parameters in no layer group: {shown}")
     empty = [group.name for group in groups if group.name not in seen.values()]
     if empty:
         raise ValueError(f"layer groups without a trainable parameter: {', '.join(empty)}")

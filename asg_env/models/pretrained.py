@@ -24,6 +24,8 @@ CIFAR = {f"cifar_resnet{depth}": depth for depth in (20, 32, 44, 56)}
 CIFAR_SIZE, IMAGENET_SIZE = 32, 224
 RANDOM = "random"
 COUNTER = ".num_batches_tracked"  # of batch norm: used in training mode only
+AUXILIARY = ("aux1", "aux2", "AuxLogits")  # children of GoogLeNet and Inception
+TRANSFORMED = ("googlenet", "inception_v3")  # torchvision's weights expect their transform_input
 PREFIXES = ("module.",)  # that wrappers such as DataParallel put before parameter names
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which files keep the weights
 
@@ -68,13 +70,29 @@ def load_pretrained(
     if weights == RANDOM:
         warnings.warn(f"{model} has random weights: there is no knowledge to keep", stacklevel=2)
     elif not _is_name(weights):
-        network = _load_file(model, network, path, Path(weights))
+        network = _load_file(model, network, path, Path(weights).expanduser())
     return Pretrained(network.eval().requires_grad_(True), path)
+
+
+def _plain(network: nn.Module) -> nn.Module:
+    """Without GoogLeNet's and Inception's auxiliary classifiers, which run in training only."""
+    for name, _ in list(network.named_children()):
+        if name in AUXILIARY:
+            setattr(network, name, None)
+    return network
 
 
 def input_size(model: str) -> int:
     """Side of the images that a network was made for, pixels."""
     return CIFAR_SIZE if model in CIFAR else IMAGENET_SIZE
+
+
+def evaluation_resize(model: str, size: int) -> int:
+    """Shorter side before the crop when the pretrained classes are evaluated, pixels.
+
+    256 for 224 is how torchvision's ImageNet weights are evaluated, by the paper too.
+    """
+    return size if model in CIFAR else round(size * 256 / 224)
 
 
 def last_linear(network: nn.Module) -> str:
@@ -107,13 +125,15 @@ def build_network(model: str, num_classes: int | None = None) -> nn.Module:
         model: as of :func:`load_pretrained`.
         num_classes: outputs of its classifier; None, or a "module:factory": its own.
     """
-    options = {} if num_classes is None else {"num_classes": num_classes}
+    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     with isolated_rng(0):
         if ":" in model:
             return _from_factory(model)
         if model in CIFAR:
             return CifarResNet(CIFAR[model], **options)
-        return _torchvision(model).get_model(model, weights=None, **options)
+        if model in TRANSFORMED:
+            options |= {"transform_input": True, "init_weights": False}
+        return _plain(_torchvision(model).get_model(model, weights=None, **options))
 
 
 def _from_factory(model: str) -> nn.Module:
@@ -143,12 +163,12 @@ def _download(model: str, weights: str) -> nn.Module:
             "of weights, or 'random'"
         )
     models = _torchvision(model)
-    known = list(models.get_model_weights(model).__members__)
-    if weights not in ("DEFAULT", *known):
-        raise ValueError(f"weights={weights!r}: {model} has DEFAULT, {', '.join(known)}, or a file")
+    known = dict.fromkeys(["DEFAULT", *models.get_model_weights(model).__members__])
+    if weights not in known:
+        raise ValueError(f"weights={weights!r}: {model} has {', '.join(known)}, or a file")
     try:
         with isolated_rng(0):
-            return models.get_model(model, weights=weights)
+            return _plain(models.get_model(model, weights=weights))
     except (OSError, RuntimeError, HTTPException) as error:  # no network, or a cut download
         raise ValueError(
             f"torchvision could not download weights={weights!r} of {model} ({error}): pass the "
@@ -158,8 +178,10 @@ def _download(model: str, weights: str) -> nn.Module:
 
 def _load_file(model: str, network: nn.Module, classifier: str, path: Path) -> nn.Module:
     """The network with a file's weights; rebuilt if they are for another number of classes."""
-    state = read_state(path)
     own = network.state_dict()
+    state = {
+        k: v for k, v in read_state(path).items() if k in own or k.split(".")[0] not in AUXILIARY
+    }
     rows = state.get(f"{classifier}.weight")
     if rows is not None and len(rows) != len(own[f"{classifier}.weight"]) and ":" not in model:
         network = build_network(model, len(rows))
@@ -207,7 +229,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise ValueError(f"{path} is no whole weight file: {error}") from error
     except Exception as error:  # pickle's UnpicklingError: content that weights_only refuses
         raise ValueError(
-            f"{path} holds more than tensors, and is not loaded: save its state_dict() ({error})"
+            f"{path} holds more than tensors, and is not loaded: save the model's state_dict()"
         ) from error
     return _unwrapped(content, path)
 

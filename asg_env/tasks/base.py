@@ -29,6 +29,7 @@ from asg_env.models.groups import LayerGroup
 from asg_env.models.student import Student
 
 SPLITS = ("train", "inner_valid", "outer_valid", "test")
+RECHECKED = 8  # kept teacher outputs that are computed again, to see whether they still hold
 PATIENCE = 5  # seconds before a progress bar is shown
 
 
@@ -98,6 +99,8 @@ class Problem:
     def _teacher_pass(self, name: str) -> Tensor:
         data = self.splits[name]
         kept = self._teacher_cache(data, (len(data), self.old_classes))
+        if not self._still_true(data, kept):
+            kept.filled[:] = False
         todo = [c for c in torch.arange(len(data)).split(data.chunk) if not kept.filled[c].all()]
         bar = tqdm(total=len(todo), desc=f"teacher on {name}", delay=PATIENCE, disable=None)
         for batch in data.batches(todo):
@@ -108,10 +111,19 @@ class Problem:
         kept.sync()
         return torch.from_numpy(kept.rows).to(self.compute.device)
 
+    def _still_true(self, data: Split, kept: RowCache) -> bool:
+        """Whether the network gives what was kept: a key knows its weights, but not its code."""
+        known = torch.from_numpy(np.flatnonzero(kept.filled)[:RECHECKED])
+        if not len(known):
+            return True
+        batch = data.batch(known)
+        was = torch.from_numpy(kept.rows[batch.indices.numpy()])
+        return torch.allclose(self.teach(batch.images).cpu(), was, rtol=1e-2, atol=1e-2)
+
     def _teacher_cache(self, data: Split, shape: tuple[int, int]) -> RowCache:
         if self.teacher_folder is None or data.key is None:
             return RowCache.in_memory(shape, np.float32)
-        name = digest(["teacher-1", data.key, repr(self.compute), self._weights_key])
+        name = digest(["teacher-2", data.key, repr(self.compute), self.model, self._weights_key])
         return RowCache.in_folder(self.teacher_folder, f"teacher-{name}", shape, np.float32)
 
     def on(self, compute: Compute) -> Problem:
@@ -140,8 +152,11 @@ class Problem:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A name for the problem: its splits and its pretrained weights."""
-        return digest([self._weights_key, *(s.fingerprint for s in self.splits.values())])
+        """A name for the problem: its images, its network, its layer groups, its evaluation."""
+        splits = [*self.splits.values(), *([self.retention] if self.retention else [])]
+        about = self.variant, self.classes, self.model, self.classifier
+        more = self.hidden, self.groups, self.flip_average
+        return digest([self._weights_key, repr((*about, *more)), *(s.fingerprint for s in splits)])
 
     @property
     def skipped(self) -> int:
@@ -163,6 +178,7 @@ class Defaults:
     threads: int | None = None
     optimizer: str = "sgd"
     channels_last: bool = False
+    device: str = "auto"
 
 
 class Task(ABC):

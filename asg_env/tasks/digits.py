@@ -129,7 +129,14 @@ class DigitsTask(Task):
     name = "digits"
     dataset_name = "fonts -> UCI handwritten digits"
     defaults = Defaults(
-        base_lr=0.1, guidance=0.3, budget=60, window=10, batch_size=32, clip_norm=5.0, threads=1
+        base_lr=0.1,
+        guidance=0.3,
+        budget=60,
+        window=10,
+        batch_size=32,
+        clip_norm=5.0,
+        threads=1,
+        device="cpu",
     )
 
     def variants(self, split: str) -> Sequence[str]:

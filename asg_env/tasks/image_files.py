@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +12,19 @@ from types import NoneType
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from asg_env.data.decode import Transform
 from asg_env.data.files import FileList, held_out
 from asg_env.data.image_split import ImageSplit, LoaderSettings
 from asg_env.models.groups import GroupsLike, student_groups
-from asg_env.models.pretrained import Pretrained, input_size, load_pretrained
+from asg_env.models.pretrained import (
+    Pretrained,
+    evaluation_resize,
+    input_size,
+    load_pretrained,
+)
+from asg_env.models.student import Student
 from asg_env.tasks.base import Defaults, Problem, Task
 
 HEAD_WIDTH = 512  # of the new head's hidden layer (paper); at most the width of the features
@@ -40,6 +47,10 @@ class ImageSettings:
     """Width of the new head's hidden layer; None: 512 (paper), at most that of the features."""
     image_size: int | None = None
     """Side of the images, pixels; None: 224, or 32 for the CIFAR ResNets."""
+    retention_resize: int | None = None
+    """Shorter side of the retention images, pixels, before their middle is cut out; None: 8/7 of
+    image_size (ImageNet networks are evaluated at 256 and 224), or image_size for the CIFAR
+    ResNets."""
     held_out: float = 0.1
     """Share of the source images, class by class, in each of inner_valid and outer_valid."""
     flip_average: bool = False
@@ -58,7 +69,7 @@ class ImageSettings:
         self._expect("classifier", isinstance(self.classifier, (str, NoneType)), "None or a path")
         self._expect("cache", isinstance(self.cache, (str, os.PathLike)), "a folder or a name")
         self._expect("flip_average", isinstance(self.flip_average, bool), "True or False")
-        for name in ("hidden", "image_size"):
+        for name in ("hidden", "image_size", "retention_resize"):
             value = getattr(self, name)
             self._expect(name, value is None or (type(value) is int and value > 0), "an int > 0")
         number = isinstance(self.held_out, (int, float)) and 0 < self.held_out < 1 / 3
@@ -72,13 +83,13 @@ class ImageSettings:
     @property
     def loader(self) -> LoaderSettings:
         """The part that the loader reads."""
-        return LoaderSettings(self.workers, os.fspath(self.cache), self.on_error)
+        return LoaderSettings(self.workers, os.path.expanduser(self.cache), self.on_error)
 
     @property
     def cache_folder(self) -> Path | None:
         """The folder to keep things in, or None."""
         cache = os.fspath(self.cache)
-        return None if cache in ("none", "memory", "auto") else Path(cache)
+        return None if cache in ("none", "memory", "auto") else Path(cache).expanduser()
 
 
 class ImageFilesTask(Task):
@@ -92,6 +103,8 @@ class ImageFilesTask(Task):
         retention: real images of the pretrained network's classes, in its order, or None.
         settings: how they are read, and the network.
         defaults: of the environment's arguments.
+        object_of: what a source image shows, by its path; see
+            :func:`~asg_env.data.files.held_out`.
     """
 
     def __init__(
@@ -103,13 +116,14 @@ class ImageFilesTask(Task):
         retention: FileList | None,
         settings: ImageSettings,
         defaults: Defaults,
+        object_of: Callable[[str], str] = str,
     ) -> None:
         self.size = settings.image_size or input_size(settings.model)
         self.name, self.dataset = name, dataset
         self.defaults = dataclasses.replace(defaults, channels_last=self.size >= LARGE)
         self.source, self.target, self.retention = source, target, retention
         self.settings = settings
-        self.parts: tuple[np.ndarray, ...] = held_out(source, settings.held_out, seed=0)
+        self.parts: tuple[np.ndarray, ...] = held_out(source, settings.held_out, 0, object_of)
 
     def variants(self, split: str) -> Sequence[str]:
         """None: there is one data set."""
@@ -134,8 +148,9 @@ class ImageFilesTask(Task):
         retention = None
         if self.retention is not None:
             _check_retention(self.retention, made)
-            retention = ImageSplit(self.retention, transform, loader)
-        _check_size(made, size)
+            resize = settings.retention_resize or evaluation_resize(settings.model, size)
+            retention = ImageSplit(self.retention, Transform(size, max(size, resize)), loader)
+        _check_output(made, size)
         return Problem(
             dataset=self.dataset,
             variant=None,
@@ -167,9 +182,25 @@ def _check_retention(files: FileList, made: Pretrained) -> None:
         )
 
 
-def _check_size(made: Pretrained, size: int) -> None:
+def _check_output(made: Pretrained, size: int) -> None:
+    """Raise ValueError unless the network's output is its classifier's, and nothing else."""
+    image = torch.linspace(-2, 2, 3 * size * size).view(1, 3, size, size)
     try:
         with torch.no_grad():
-            made.network(torch.zeros(1, 3, size, size))
+            whole: object = made.network(image)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ValueError(f"the network does not accept {size} x {size} images: {error}") from error
+    if not (isinstance(whole, torch.Tensor) and _is_linear(whole, made, image)):
+        raise ValueError(
+            f"the network's output is not that of its linear layer {made.classifier!r}: name the "
+            "layer that gives the logits, classifier='path.of.layer', in a network that returns "
+            "them as they are (a tensor, no softmax)"
+        )
+
+
+def _is_linear(output: Tensor, made: Pretrained, image: Tensor) -> bool:
+    """Whether it is the classifier's of the features that the student sees."""
+    with torch.no_grad():
+        features = Student(made.network, made.classifier, 2, 1, 0).backbone(image)
+        expected = made.network.get_submodule(made.classifier)(features)
+    return output.shape == expected.shape and torch.allclose(output, expected, 1e-4, 1e-4)

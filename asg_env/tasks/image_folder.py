@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import combinations
 from pathlib import Path
 
 from asg_env.data.files import FileList, read_class_folders
@@ -36,11 +37,23 @@ def image_folder_task(
     Raises:
         FileNotFoundError, ValueError: a folder that is not there, has no images, or other classes.
     """
+    _check_roots(source_root=source_root, target_root=target_root, retention_root=retention_root)
     source, target = read_class_folders(source_root), read_class_folders(target_root)
     _check_classes(source, target)
     retention = None if retention_root is None else read_class_folders(retention_root)
     dataset = f"{Path(source_root).name} -> {Path(target_root).name}"
     return ImageFilesTask("image_folder", dataset, source, target, retention, settings, DEFAULTS)
+
+
+def _check_roots(**roots: str | os.PathLike[str] | None) -> None:
+    """Raise ValueError if two of the folders are the same, or one lies in another."""
+    given = {name: Path(root).expanduser().resolve() for name, root in roots.items() if root}
+    for (one, first), (other, second) in combinations(given.items(), 2):
+        if first.is_relative_to(second) or second.is_relative_to(first):
+            raise ValueError(
+                f"{one}={str(first)!r} and {other}={str(second)!r} share images: they must be "
+                "folders apart, or what is reported would have been trained on"
+            )
 
 
 def _check_classes(source: FileList, target: FileList) -> None:

@@ -36,7 +36,7 @@ def read_visda(data_root: str | os.PathLike[str]) -> tuple[FileList, FileList]:
         FileNotFoundError: naming what is missing and how to get it.
         ValueError: a malformed list.
     """
-    root = Path(data_root)
+    root = Path(data_root).expanduser()
     for part in ("train", "validation"):
         if not (root / part / "image_list.txt").is_file():
             raise FileNotFoundError(
@@ -61,4 +61,11 @@ def visda_task(
     """
     train, validation = read_visda(data_root)
     retention = None if retention_root is None else read_class_folders(retention_root)
-    return ImageFilesTask("visda", "VisDA-17", train, validation, retention, settings, PAPER)
+    about = "visda", "VisDA-17", train, validation, retention, settings, PAPER
+    return ImageFilesTask(*about, object_of=model_of)
+
+
+def model_of(path: str) -> str:
+    """The 3D model of a render: its path up to ``__``, after which VisDA-17 names the view."""
+    folder, slash, name = path.rpartition("/")
+    return folder + slash + name.partition("__")[0]
