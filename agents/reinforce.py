@@ -51,6 +51,7 @@ from agents.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from agents.command_line import EnvKwargs, blamed_on, make_env, parse_preset
 from agents.evaluate import compare
 from agents.network import (
     GLOBAL_SIGNALS,
@@ -61,9 +62,9 @@ from agents.network import (
     sample,
     save_policy,
 )
-from agents.presets import parse_preset
 from agents.report import write_report
 from asg_env.records import Policy
+from asg_env.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,14 @@ class Args:
     """Where the other defaults come from: ours, or the paper's with the official quirks."""
     env: str = "ASG-Digits-v0"
     """Environment id."""
-    env_kwargs: dict[str, int | float | str] = field(default_factory=dict)
+    env_kwargs: EnvKwargs = field(default_factory=dict)
     """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 optimizer sgd. They
     add to the preset's (paper: window paper optimizer official_sgd)."""
-    variant: str = "train"
-    """Variant to meta-train on; "train" draws one for each update."""
-    test_variant: str = "test"
-    """Variant to compare on; "test" draws one for each seed."""
+    variant: str | None = "train"
+    """Variant to meta-train on; "train" draws one for each update. None: the task itself, as always
+    where a task has no variants."""
+    test_variant: str | None = "test"
+    """Variant to compare on; "test" draws one for each seed. None: the task itself."""
     out: Path = Path("runs/reinforce")
     """Folder for everything it writes."""
     seed: int = 0
@@ -163,6 +165,11 @@ PRESETS = {
         observation="paper",
         greedy=False,
     ),
+}
+OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set
+    "action": "the policy sets discrete levels",
+    "observation": "--observation chooses it",
+    "variant": "--variant and --test-variant choose it",
 }
 EVAL_SEED = 1_000_000  # the first seed of the comparison; training seeds are below
 
@@ -404,12 +411,7 @@ def _worker_env(env_id: str, kwargs: dict[str, Any], in_process: bool) -> gym.En
 
 def epoch_length(args: Args) -> int:
     """Optimizer steps in one epoch of the environment, of the first variant that it draws from."""
-    kwargs: dict[str, Any] = {"variant": args.variant, **args.env_kwargs}
-    env = gym.make("asg_env:" + args.env, **kwargs)
-    try:
-        return env.get_wrapper_attr("epoch_length")
-    finally:
-        env.close()
+    return make_env(args.env, {**args.env_kwargs, "variant": args.variant}).epoch_length
 
 
 def run_kwargs(args: Args) -> dict[str, Any]:
@@ -419,12 +421,44 @@ def run_kwargs(args: Args) -> dict[str, Any]:
     return {"budget": args.budget_epochs * epoch_length(args), **args.env_kwargs}
 
 
-def make_envs(args: Args) -> AsyncVectorEnv | SyncVectorEnv:
-    """The environment copies."""
+def training_kwargs(args: Args) -> dict[str, Any]:
+    """The environment arguments of a training episode."""
     kwargs: dict[str, Any] = {"observation": args.observation, "variant": args.variant}
     if args.early_stop_epochs:
         kwargs["step_limit"] = args.early_stop_epochs * epoch_length(args)
-    kwargs |= run_kwargs(args)
+    return kwargs | run_kwargs(args)
+
+
+def fitted(args: Args) -> Args:
+    """The same, with None for "train" and "test" where the task has no variants to draw from.
+
+    Raises:
+        SystemExit: the environment's arguments are wrong.
+    """
+    for name, option in OWN_OPTIONS.items():
+        if name in args.env_kwargs:
+            raise SystemExit(f"--env-kwargs {name}: leave it out, {option}")
+    task = make_env(args.env, args.env_kwargs).task
+    args = dataclasses.replace(
+        args,
+        variant=_variant(task, "--variant", args.variant),
+        test_variant=_variant(task, "--test-variant", args.test_variant),
+    )
+    make_env(args.env, training_kwargs(args))
+    return args
+
+
+def _variant(task: Task, option: str, name: str | None) -> str | None:
+    if name is not None and name in ("train", "test") and not task.variants(name):
+        return None
+    with blamed_on(option):
+        task.check_variant(name)
+    return name
+
+
+def make_envs(args: Args) -> AsyncVectorEnv | SyncVectorEnv:
+    """The environment copies."""
+    kwargs = training_kwargs(args)
     in_process = args.workers == "none"
     makers = [partial(_worker_env, "asg_env:" + args.env, kwargs, in_process)] * args.num_envs
     if in_process:
@@ -474,6 +508,7 @@ def _log(board: Any, row: dict[str, Any]) -> None:
 
 def main(args: Args) -> None:
     """Meta-train, compare with every baseline on the test variants, and report."""
+    args = fitted(args)
     open_run(args.out, dataclasses.asdict(args))
     network = train(args)
     other = "sampled" if args.greedy else "greedy"

@@ -58,8 +58,16 @@ def comparison_rows(records: Sequence[Record], reference: str) -> list[dict[str,
     return rows
 
 
-def comparison_markdown(rows: Sequence[dict[str, Any]], reference: str) -> str:
-    """The table for people: mean and 95% CI; best returns first."""
+def about(records: Sequence[Record]) -> str:
+    """The data sets and the variants of records, for people."""
+    datasets = ", ".join(dict.fromkeys(r.dataset or "data set not noted" for r in records))
+    variants = dict.fromkeys(r.kwargs.get("variant") for r in records)
+    named = ", ".join(f"variant {name!r}" for name in variants if name is not None)
+    return f"{datasets}; {named}" if named else datasets
+
+
+def comparison_markdown(rows: Sequence[dict[str, Any]], reference: str, title: str) -> str:
+    """The table for people: mean and 95% CI; best returns first. ``title`` says of which data."""
     cells = {(r["name"], r["metric"]): r for r in rows}
     names = sorted({r["name"] for r in rows}, key=lambda n: -cells[n, "return"]["mean"])
     lines = [
@@ -74,8 +82,8 @@ def comparison_markdown(rows: Sequence[dict[str, Any]], reference: str) -> str:
         lines.append(f"| {' | '.join([name, *values, less])} |")
     seeds = min(r["seeds"] for r in rows)
     lines.append(
-        f"\nMeans over {seeds} fresh seeds on held-out variants, 95% confidence intervals "
-        "(Student's t); differences are paired by seed. The baselines are untuned."
+        f"\n{title}. Means over {seeds} fresh seeds, 95% confidence intervals (Student's t); "
+        "differences are paired by seed. The baselines are untuned."
     )
     return "\n".join(lines)
 
@@ -92,7 +100,7 @@ def shown(mean: float | None, ci: Sequence[float], key: str = "return") -> str:
 def write_report(records: Sequence[Record], out: Path, reference: str) -> str:
     """Write table.md, table.json and the plots into ``out``; return the Markdown."""
     rows = comparison_rows(records, reference)
-    markdown = comparison_markdown(rows, reference)
+    markdown = comparison_markdown(rows, reference, about(records))
     write_table(markdown, rows, out)
     plot_lr(by_policy(records)[reference], out / "lr_over_time.png")
     if (out / "metrics.jsonl").exists():
@@ -136,7 +144,7 @@ def plot_learning(metrics: Sequence[dict[str, Any]], records: Sequence[Record], 
     axes.set(
         xlabel="policy update",
         ylabel="return",
-        title="Meta-training on the train variants\n(dashed: the schedules, on the test variants)",
+        title="Meta-training\n(dashed: the schedules, in the comparison)",
     )
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path)

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from agents.checkpoint import keep_lines
+from asg_env.arguments import json_arguments
 from asg_env.deploy import save_student
 from asg_env.envs import FinetuneEnv
 from asg_env.envs.snapshot import drop_leftovers
@@ -84,7 +85,7 @@ class Run:
     Args:
         folder: where its files are.
         env_id: the environment's id.
-        kwargs: the environment's arguments.
+        kwargs: the environment's arguments; TypeError or ValueError if no record could note one.
         env: made by ``gymnasium.make(env_id, **kwargs)``, unwrapped.
         policy: what sets the learning rates.
         seed: of the reset and of the policy.
@@ -102,6 +103,7 @@ class Run:
     save_every: int = 0
 
     def __post_init__(self) -> None:
+        self.kwargs = json_arguments(self.kwargs)
         self.rows: list[Row] = []
         self.metrics = self.folder / "metrics.jsonl"
         self.snapshot = self.folder / "snapshot.safetensors"

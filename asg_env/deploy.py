@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from asg_env.arguments import json_arguments
 from asg_env.data.decode import Transform, prepared
 from asg_env.envs.finetune import FinetuneEnv
 from asg_env.envs.snapshot import read_tensors, write_tensors
@@ -80,9 +81,9 @@ def save_student(
     problem = env.problem
     drawn = {} if problem.variant is None else {"variant": problem.variant}
     noted = {
-        **{"env": env_id, "kwargs": {**kwargs, **drawn}, "classes": problem.classes},
+        **{"env": env_id, "kwargs": json_arguments({**kwargs, **drawn})},
         **{"model": problem.model, "classifier": problem.classifier, "hidden": problem.hidden},
-        "old_classes": problem.old_classes,
+        **{"classes": problem.classes, "old_classes": problem.old_classes},
         "transform": problem.transform and dataclasses.asdict(problem.transform),
         **facts,
     }

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
+from asg_env.arguments import json_arguments
+
 
 class Policy(Protocol):
     """What every agent offers. ``env_kwargs`` are the spaces it was made for."""
@@ -51,7 +53,8 @@ class Record:
     ``reset_seed`` seeded the reset, ``groups`` (G) are the layer groups, ``lr_scales``
     (decisions, G) the scales in force, ``steps`` (decisions + 1) the optimizer steps done at the
     start and after each decision, ``final`` is ``evaluate("test")`` at the end. ``device`` and
-    ``threads`` (CPU) are what it ran on.
+    ``threads`` (CPU) are what it ran on. ``dataset`` says what the images were, ``problem`` is the
+    fingerprint of images and network; both are "" in records of older versions.
     """
 
     policy: str
@@ -70,6 +73,8 @@ class Record:
     device: str
     threads: int
     versions: dict[str, str] = field(default_factory=versions)
+    dataset: str = ""
+    problem: str = ""
 
     @property
     def episode_return(self) -> float:
@@ -77,8 +82,8 @@ class Record:
         return float(sum(self.rewards))
 
     def to_json(self) -> str:
-        """One line; paths among the arguments become text."""
-        return json.dumps(dataclasses.asdict(self), default=os.fspath)
+        """One line; for the arguments see :func:`~asg_env.arguments.json_arguments`."""
+        return json.dumps({**vars(self), "kwargs": json_arguments(self.kwargs)})
 
     @staticmethod
     def from_json(line: str) -> Record:
@@ -152,21 +157,27 @@ def record_of(
         error_type=last.error_type,
         device=u.device.type,
         threads=u.threads,
+        dataset=u.dataset_name,
+        problem=u.problem.fingerprint,
     )
 
 
 def run_episode(
     env: gym.Env[Any, Any], policy: Policy, env_id: str, kwargs: dict[str, Any], seed: int
 ) -> Record:
-    """Play one episode of ``env``, made by ``gymnasium.make(env_id, **kwargs)``, with a policy."""
+    """Play one episode of ``env``, made by ``gymnasium.make(env_id, **kwargs)``, with a policy.
+
+    Raises:
+        TypeError, ValueError: before the first step: an argument that no record could note.
+    """
     u: Any = env.unwrapped
+    run = policy.name, env_id, json_arguments(kwargs), seed
     observation, info = env.reset(seed=seed)
     policy.begin(u.group_names, u.observation_names, seed)
     first_step, decisions = info["steps"], list[Decision]()
     while not (decisions and decisions[-1].last):
         decision, observation, _ = decide(env, policy, observation)
         decisions.append(decision)
-    run = policy.name, env_id, kwargs, seed
     return record_of(env, run, first_step, decisions, u.evaluate("test"))
 
 
@@ -205,7 +216,8 @@ def replay(record: Record) -> list[str]:
     found = []
     for name in (f.name for f in dataclasses.fields(Record) if f.name != "versions"):
         was, now = getattr(record, name), getattr(again, name)
-        if repr(was) != repr(now):  # repr, so that NaN equals NaN
+        unnoted = name in ("dataset", "problem") and not was
+        if repr(was) != repr(now) and not unnoted:  # repr, so that NaN equals NaN
             found.append(f"{name}: recorded {was}, now {now}")
     if found and again.versions != record.versions:
         found.append(f"versions: recorded {record.versions}, now {again.versions}")

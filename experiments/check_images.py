@@ -2,26 +2,26 @@
 
     python experiments/check_images.py --env ASG-VisDA-v0 --env-kwargs data_root /data/visda
 
-Exits with 0 if all are readable, with 1 otherwise. With `--env-kwargs cache FOLDER` it fills that
-cache on the way, so that the first run is as fast as later ones. `weights random` spares loading
-the network's weights. It writes no other file.
+Exits with 0 if all are readable, with 1 otherwise, also where there are none. With
+`--env-kwargs cache FOLDER` it fills that cache on the way, so that the first run is as fast as
+later ones. It writes no other file, and loads no pretrained weights unless `weights` names some.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import gymnasium as gym
-import tyro
 from tqdm import tqdm
 
+from agents.command_line import EnvKwargs, make_env, parse
 from asg_env.data.image_split import ImageSplit
+from asg_env.envs.factories import DATA_ROOT
 from asg_env.tasks.base import Problem
 
 QUICK = 100  # images of each split
@@ -33,27 +33,24 @@ class Args:
 
     env: str = "ASG-VisDA-v0"
     """Environment id."""
-    env_kwargs: dict[str, int | float | str] = field(default_factory=dict)
+    env_kwargs: EnvKwargs = field(default_factory=dict)
     """More arguments of the environment, as pairs: --env-kwargs data_root /data/visda workers 8"""
     quick: bool = False
     """Only the first 100 images of each split."""
 
 
 def load_problem(args: Args) -> Problem:
-    """The environment's problem.
+    """The environment's problem, without pretrained weights; SystemExit if it cannot be made."""
+    spared = {"weights": "random"} if reads_files(args) else {}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*random weights")
+        return make_env(args.env, {**spared, **args.env_kwargs}).problem
 
-    Raises:
-        SystemExit: the environment cannot be made.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*random weights")
-            arguments: dict[str, Any] = dict(args.env_kwargs)
-            env = gym.make(args.env, **arguments)
-    except (gym.error.Error, TypeError, ValueError, OSError) as error:
-        raise SystemExit(f"{args.env} cannot be made: {error}") from error
-    problem: Problem = env.unwrapped.problem  # type: ignore[attr-defined]
-    return problem
+
+def reads_files(args: Args) -> bool:
+    """Whether the environment is made of image files; embedded tasks take no ``weights``."""
+    by_variable = "VisDA" in args.env and bool(os.environ.get(DATA_ROOT))
+    return by_variable or not args.env_kwargs.keys().isdisjoint(("data_root", "source_root"))
 
 
 def image_splits(problem: Problem) -> dict[str, ImageSplit]:
@@ -65,11 +62,16 @@ def image_splits(problem: Problem) -> dict[str, ImageSplit]:
 
 
 def main(args: Args) -> int:
-    """Check; the number of unreadable images."""
+    """Check; the number of unreadable images. SystemExit if none of the images is a file."""
     problem = load_problem(args)
+    splits = image_splits(problem)
+    if not splits:
+        raise SystemExit(
+            f"{args.env} has no image files ({problem.dataset} is embedded): nothing was checked"
+        )
     limit = QUICK if args.quick else None
     checked = failed = 0
-    for name, split in image_splits(problem).items():
+    for name, split in splits.items():
         total = len(range(len(split))[:limit])
         for fault in tqdm(split.unreadable(limit), name, total):
             checked += 1
@@ -82,6 +84,6 @@ def main(args: Args) -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(1 if main(tyro.cli(Args)) else 0)
+        sys.exit(1 if main(parse(Args, sys.argv[1:])) else 0)
     except KeyboardInterrupt:
         sys.exit("interrupted")

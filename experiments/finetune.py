@@ -26,25 +26,19 @@ import dataclasses
 import math
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import gymnasium as gym
-
 from agents.checkpoint import open_run
+from agents.command_line import EnvKwargs, blamed_on, make_env, parse_preset
 from agents.policies import make_policy
-from agents.presets import parse_preset
 from agents.report import ORACLE_NOTE, write_run_report
 from agents.run import DamagedRun, Run
-from asg_env.envs import FinetuneEnv
 from asg_env.envs.config import check_choice
 from asg_env.records import Policy
-from asg_env.registration import ENTRY_POINTS
 from asg_env.selection import SELECTIONS
 
 
@@ -56,8 +50,8 @@ class Args:
     """Where the other defaults come from: ours, or the paper's run on VisDA-17."""
     env: str = "ASG-Digits-v0"
     """Environment id."""
-    env_kwargs: dict[str, int | float | str] = field(default_factory=dict)
-    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 guidance 0.3"""
+    env_kwargs: EnvKwargs = field(default_factory=dict)
+    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 channels_last true"""
     policy: str = "small_backbone_cosine"
     """A schedule of agents/baselines.py by name, or the folder or a file of a learned policy."""
     actions: Literal["own", "greedy", "sampled"] = "own"
@@ -92,17 +86,7 @@ PRESETS = {
     ),
 }
 GREEDY = {"own": None, "greedy": True, "sampled": False}
-QUICK: dict[str, int | float | str] = {"budget": 20, "window": 5}
-
-
-@contextmanager
-def blamed_on(option: str) -> Iterator[None]:
-    """Turn what a wrong argument raises into one line that names the option."""
-    try:
-        yield
-    except (gym.error.Error, TypeError, ValueError, OSError, ImportError) as error:
-        text = " ".join(str(error).split()).partition(" was raised from the environment creator")[0]
-        raise SystemExit(f"{option}: {text}") from error
+QUICK = {"budget": 20, "window": 5}
 
 
 def env_kwargs(args: Args, policy: Policy) -> dict[str, Any]:
@@ -128,23 +112,11 @@ def _budget(args: Args, kwargs: dict[str, Any]) -> int:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the environment of the run warns again
-        length = make_env(args, {**kwargs, "budget": 1, "window": 1}).epoch_length
+        length = make_env(args.env, {**kwargs, "budget": 1, "window": 1}).epoch_length
     steps = (args.epochs or 0) * length
     if not (math.isfinite(steps) and round(steps) >= 1):
         raise SystemExit(f"--epochs {args.epochs}: expected one step at least, that is 1/{length}")
     return round(steps)
-
-
-def make_env(args: Args, kwargs: dict[str, Any]) -> FinetuneEnv:
-    """The environment, without wrappers; SystemExit if its arguments are wrong."""
-    with blamed_on(f"--env {args.env} with --env-kwargs"):
-        try:
-            env = gym.make(args.env, **kwargs).unwrapped
-        except gym.error.UnregisteredEnv as error:
-            raise ValueError(f"{error} Known: {', '.join(ENTRY_POINTS)}") from error
-        if not isinstance(env, FinetuneEnv):
-            raise ValueError(f"no fine-tuning; known: {', '.join(ENTRY_POINTS)}")
-    return env
 
 
 def prepare(args: Args) -> Run:
@@ -157,7 +129,7 @@ def prepare(args: Args) -> Run:
     with blamed_on("--policy"):
         policy = make_policy(args.policy, GREEDY[args.actions])
     kwargs = env_kwargs(args, policy)
-    env = make_env(args, kwargs)
+    env = make_env(args.env, kwargs)
     with blamed_on("--policy"):
         policy.begin(env.group_names, env.observation_names, args.seed)
     return Run(args.out, args.env, kwargs, env, policy, args.seed, args.select, args.save_every)

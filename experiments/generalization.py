@@ -23,12 +23,9 @@ from typing import Any, Literal, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import gymnasium as gym
-import tyro
-
-import asg_env  # noqa: F401 - registers the ids
 from agents.baselines import SchedulePolicy
 from agents.checkpoint import open_run
+from agents.command_line import EnvKwargs, make_env, parse
 from agents.evaluate import compare
 from agents.report import by_policy, metric, shown, write_table
 from asg_env.records import Record
@@ -78,7 +75,7 @@ class Args:
 
     task: Literal["digits", "visda", "image_folder"] = "digits"
     """Which environment."""
-    env_kwargs: dict[str, int | float | str] = field(default_factory=dict)
+    env_kwargs: EnvKwargs = field(default_factory=dict)
     """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 budget 400"""
     variant: str | None = None
     """Variant of the task; None: the task itself."""
@@ -176,11 +173,10 @@ def _bars(entry: dict[str, Any]) -> list[list[float]]:
 def main(args: Args) -> str:
     """Play every row and write the table."""
     out = args.out or Path(f"runs/generalization_{args.task}")
-    open_run(out, {**dataclasses.asdict(args), "processes": None})
     kwargs: dict[str, Any] = {**args.env_kwargs, **(QUICK if args.quick else {})}
-    env = gym.make(IDS[args.task], variant=args.variant, **kwargs)  # tells what is wrong, early
-    title = env.unwrapped.title  # type: ignore[attr-defined]
-    env.close()
+    own = {**kwargs, "variant": args.variant}
+    title = make_env(IDS[args.task], own, f"--task {args.task}").title  # before it writes anything
+    open_run(out, {**dataclasses.asdict(args), "processes": None})
     seeds = list(range(2 if args.quick else args.seeds))
     records = compare(
         *(policies(), IDS[args.task], kwargs, args.variant, seeds),
@@ -196,6 +192,6 @@ def main(args: Args) -> str:
 
 if __name__ == "__main__":
     try:
-        main(tyro.cli(Args))
+        main(parse(Args, sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command resumes")

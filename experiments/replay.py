@@ -19,6 +19,7 @@ import gymnasium as gym
 import tyro
 from tqdm import tqdm
 
+from agents.command_line import parse
 from asg_env.records import Record, replay
 
 
@@ -125,6 +126,6 @@ def main(args: Args) -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(1 if main(tyro.cli(Args)) else 0)
+        sys.exit(1 if main(parse(Args, sys.argv[1:])) else 0)
     except KeyboardInterrupt:
         sys.exit("interrupted")

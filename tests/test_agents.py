@@ -30,7 +30,7 @@ from agents.reinforce import (
     discounted,
     reinforce_loss,
 )
-from agents.report import comparison_markdown, comparison_rows, write_report
+from agents.report import about, comparison_markdown, comparison_rows, write_report
 from asg_env.records import Record
 from asg_env.seeding import cpu_threads
 
@@ -651,8 +651,8 @@ def test_presets_choose_the_defaults():
 def record_of(policy, seed, rewards, final):
     scales, steps = [[0.5, 1.0]] * len(rewards), list(range(0, 5 * len(rewards) + 1, 5))
     return Record(
-        *(policy, "ASG-Digits-v0", {}, seed, ["body", "fc_new"], [], rewards, scales, steps),
-        *(final, True, False, None, "cpu", 1, {}),
+        *(policy, "ASG-Digits-v0", {"variant": "test"}, seed, ["body", "fc_new"], [], rewards),
+        *(scales, steps, final, True, False, None, "cpu", 1, {}, "fonts -> digits", "abc"),
     )
 
 
@@ -694,5 +694,6 @@ def test_the_report_is_a_table_for_people_and_one_for_programs(tmp_path):
     assert "| - |" in lines[2]  # its retention was not measured
     assert (tmp_path / "table.md").read_text().strip() == text.strip()
     rows = json.loads((tmp_path / "table.json").read_text())["rows"]
-    assert text.strip() == comparison_markdown(rows, "learned").strip()
+    assert text.strip() == comparison_markdown(rows, "learned", about(RECORDS)).strip()
+    assert lines[-1].startswith("fonts -> digits; variant 'test'. Means over 3 fresh seeds")
     assert (tmp_path / "lr_over_time.png").read_bytes().startswith(b"\x89PNG")

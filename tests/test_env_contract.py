@@ -11,10 +11,13 @@ import torch
 from gymnasium.envs.registration import registry
 from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import RescaleAction
+from matplotlib.figure import Figure
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from support import SMALL, make, random_actions, run_python
 
+from asg_env.envs import rendering
+from asg_env.envs.episode import Episode
 from asg_env.envs.observations import OBSERVATIONS
 from asg_env.envs.rewards import REWARDS
 from asg_env.registration import ENTRY_POINTS, register_envs
@@ -186,3 +189,17 @@ def test_an_env_without_a_render_mode_draws_nothing(case):
     env.reset(seed=0)
     with pytest.warns(UserWarning, match="render_mode"):
         assert env.render() is None
+
+
+@pytest.mark.parametrize("decisions", [1, 2, 6, 300])
+def test_the_map_of_scales_numbers_its_decisions(decisions):
+    axes = Figure().add_subplot()
+    rows = [{"steps": 5 * k, "scales": [0.5, 1.0]} for k in range(decisions + 1)]
+    episode = Episode(None, 0, [5] * decisions, history=rows)
+    mesh = rendering._draw_decisions(axes, ["body", "fc_new"], episode)
+    low, high = axes.get_xlim()
+    shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert axes.get_xlabel() == "decision"
+    assert shown
+    assert all(tick == int(tick) for tick in shown)
+    assert mesh.get_array().shape == (2, decisions)

@@ -201,7 +201,7 @@ BAD_GROUPS = {
     ),
     "name of the head": ({**GROUPS, "fc_new": ["conv1"]}, "other than 'fc_new'"),
     "no colon": ("groups", "groups='groups': expected 'module:function'"),
-    "no module": ("nowhere_at_all:groups", "expected 'module:function'.*nowhere_at_all"),
+    "no module": ("nowhere_at_all:groups", "expected 'module:function'.*nowhere_at_all.*PATH"),
     "no function": ("MODULE:nothing", "expected 'module:function'.*nothing"),
     "no mapping": ("MODULE:no_groups", "expected a mapping"),
     "function, twice": ("MODULE:twice", "in two groups: 'stem' and 'body'"),
@@ -277,7 +277,7 @@ def test_bad_factories_are_named(folders, module):
     for model, reason in (
         (f"{module}:no_module", "returned int, not an nn.Module"),
         (f"{module}:nothing", "expected 'module:function'.*nothing"),
-        ("nowhere_at_all:x", "expected 'module:function'.*nowhere_at_all"),
+        ("nowhere_at_all:x", "expected 'module:function'.*nowhere_at_all.*PYTHONPATH"),
     ):
         with pytest.raises(ValueError, match=f"model='{model}'.*{reason}"):
             quick(folders, model=model, weights="random")
@@ -372,11 +372,37 @@ def test_checking_quickly_looks_at_the_first_of_each_split(folders, capsys, monk
     monkeypatch.setattr(check_images, "QUICK", 4)
     assert check(folders, quick=True) == 0
     assert "20 of 20 image files" in capsys.readouterr().out  # five splits
-    assert check_images.main(check_images.Args("ASG-Digits-v0")) == 0
-    assert "0 of 0 image files" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("env", ["ASG-Digits-v0", "ASG-VisDA-v0"])
+@pytest.mark.filterwarnings("ignore:no data_root")
+def test_checking_an_embedded_task_is_an_error(env, monkeypatch):
+    monkeypatch.delenv("ASG_DATA_ROOT", raising=False)
+    with pytest.raises(SystemExit, match=f"{env} has no image files .*: nothing was checked"):
+        check_images.main(check_images.Args(env))
+
+
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_checking_images_needs_no_pretrained_weights(
+    visda_root, folders, capsys, monkeypatch, by_variable
+):
+    def no_download(*_):
+        pytest.fail("weights were asked for")
+
+    monkeypatch.setattr("asg_env.models.pretrained._download", no_download)
+    small = {"model": "resnet18", "image_size": 32, "workers": 0}
+    roots = {"source_root": folders["source_root"], "target_root": folders["target_root"]}
+    if by_variable:
+        monkeypatch.setenv("ASG_DATA_ROOT", str(visda_root))
+        arguments = check_images.Args("ASG-VisDA-v0", small)
+    else:
+        arguments = check_images.Args(ID, {**roots, **small})
+    assert check_images.main(arguments) == 0
+    assert "image files are readable" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kwargs", [{"env": "ASG-Nowhere-v0"}, {"env_kwargs": {"zzz": 1}}, {}])
 def test_checking_an_env_that_cannot_be_made_says_why(kwargs):
-    with pytest.raises(SystemExit, match=r"cannot be made: .*(source_root|zzz|Nowhere)"):
+    with pytest.raises(SystemExit, match=r"--env .*: .*(source_root|zzz|Nowhere)") as error:
         check_images.main(check_images.Args(**{"env": ID, **kwargs}))
+    assert "\n" not in str(error.value)

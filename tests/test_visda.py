@@ -562,7 +562,7 @@ BAD_VALUES = {
     "held_out": [0, 0.5, -0.1, float("nan"), "0.1", None],
     "flip_average": ["yes", None, 1],
     "workers": [-1, 1.5, "2", True],
-    "cache": [3, None],
+    "cache": [3, True],
     "on_error": ["ignore", None],
 }
 

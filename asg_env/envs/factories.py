@@ -93,12 +93,17 @@ def make_image_folder(
 def _sorted(
     defaults: ImageSettings, arguments: dict[str, Any], *roots: str
 ) -> tuple[ImageSettings, dict[str, Any]]:
-    """The image settings among the arguments, and the other arguments; ``roots`` are known too."""
+    """The image settings among the arguments, and the others; ``cache=None`` is ``"none"``.
+
+    ``roots`` are known too.
+    """
     own = field_names(ImageSettings)
     known = [*roots, *own, *field_names(FinetuneConfig), "render_mode"]
     check_names(arguments, known)
     plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in arguments.items()}
     chosen = {name: value for name, value in plain.items() if name in own}
+    if chosen.get("cache", "") is None:
+        chosen["cache"] = "none"
     rest = {name: value for name, value in plain.items() if name not in own}
     return dataclasses.replace(defaults, **chosen), rest
 

@@ -21,11 +21,8 @@ def render_frame(groups: Sequence[str], episode: Episode, title: str) -> np.ndar
     figure = Figure(SIZE, DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 2, height_ratios=(3, 2))
-    scales = [row["scales"] for row in episode.history[1:]]
     axes = figure.add_subplot(grid[0, :])
-    mesh = draw_scales(axes, groups, _edges(episode), scales)
-    axes.set_title("LR / base LR of each layer group (white: to come)")
-    figure.colorbar(mesh, ax=axes, pad=0.01)
+    figure.colorbar(_draw_decisions(axes, groups, episode), ax=axes, pad=0.01)
     _draw_losses(figure.add_subplot(grid[1, 0]), episode)
     _draw_rewards(figure.add_subplot(grid[1, 1]), episode)
     state = f", {episode.error}" if episode.error else ""
@@ -33,6 +30,17 @@ def render_frame(groups: Sequence[str], episode: Episode, title: str) -> np.ndar
     figure.suptitle(f"{title}\n{done}, return {episode.returned:.3f}{state}", fontsize=11)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _draw_decisions(axes: Any, groups: Sequence[str], episode: Episode) -> Any:
+    """The map of LR scales, a column above the number of each decision; its mesh."""
+    from matplotlib.ticker import MaxNLocator
+
+    edges = np.arange(len(episode.windows) + 1) + 0.5
+    mesh = draw_scales(axes, groups, edges, [row["scales"] for row in episode.history[1:]])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set(xlabel="decision", title="LR / base LR of each layer group (white: to come)")
+    return mesh
 
 
 def _edges(episode: Episode) -> np.ndarray:
@@ -49,7 +57,7 @@ def draw_scales(
     Args:
         axes: matplotlib's, to draw on.
         groups: names of the layer groups, (G,).
-        edges: optimizer steps at which windows begin and end, (windows + 1,).
+        edges: where windows begin and end, (windows + 1,).
         scales: (D, G) in [0, 1] of the first D windows; the others stay white.
 
     Returns:

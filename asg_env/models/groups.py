@@ -243,7 +243,8 @@ def load_function(name: str, argument: str) -> Callable[..., object]:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"{argument}={name!r}: expected 'module:function' that Python can import ({error})"
+            f"{argument}={name!r}: expected 'module:function' that Python can import ({error}); "
+            "is the module's folder on PYTHONPATH?"
         ) from error
 
 

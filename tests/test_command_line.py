@@ -1,0 +1,150 @@
+"""Command lines: words become Python values, and a run that cannot start writes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agents import reinforce
+from agents.baselines import COMPARED
+from agents.command_line import read_value
+from experiments import check_images, finetune, generalization
+
+ROOT = Path(__file__).resolve().parent.parent
+WORDS = "channels_last True flip_average false groups NONE base_lr 1e-3 budget 7 model resnet18"
+VALUES = {
+    **{"channels_last": True, "flip_average": False, "groups": None, "base_lr": 1e-3},
+    **{"budget": 7, "model": "resnet18"},
+}
+OWN = """
+from torch import nn
+
+def network():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+"""
+
+
+def on_command_line(kwargs):
+    return [str(word) for pair in kwargs.items() for word in pair]
+
+
+# -- --env-kwargs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        reinforce.parse,
+        finetune.parse,
+        lambda argv: check_images.parse(check_images.Args, argv),
+        lambda argv: generalization.parse(generalization.Args, argv),
+    ],
+    ids=["reinforce", "finetune", "check_images", "generalization"],
+)
+def test_env_kwargs_become_python_values(read):
+    assert read(["--env-kwargs", *WORDS.split()]).env_kwargs == VALUES
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        *(("TRUE", True), ("False", False), ("none", None), ("-3", -3), ("inf", float("inf"))),
+        *(("0.5", 0.5), ("paper", "paper"), ("./none", "./none"), ("1", 1), ("", "")),
+    ],
+)
+def test_values(word, value):
+    assert read_value(word) == value
+    assert type(read_value(word)) is type(value)
+
+
+def test_no_cache_may_be_written_as_none(folders):
+    kwargs = {k: v for k, v in folders.items() if k not in ("batch_size", "threads")}
+    words = [*on_command_line(kwargs), "cache", "none"]
+    argv = ["--env", "ASG-ImageFolder-v0", "--env-kwargs", *words]
+    assert check_images.main(check_images.parse(check_images.Args, argv)) == 0
+
+
+def test_a_module_in_the_working_directory_can_be_named(folders, tmp_path):
+    (tmp_path / "my_network.py").write_text(OWN)
+    roots = {k: folders[k] for k in ("source_root", "target_root", "image_size")}
+    kwargs = {**roots, "model": "my_network:network"}
+    command = [sys.executable, ROOT / "experiments/check_images.py", "--env", "ASG-ImageFolder-v0"]
+    done = subprocess.run(
+        [*map(str, command), "--env-kwargs", *on_command_line(kwargs)],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "51 of 51 image files" in done.stdout
+
+
+# -- a run that cannot start -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("main", "default"),
+    [
+        (reinforce.main, reinforce.Args()),
+        (finetune.main, finetune.Args()),
+        (generalization.main, generalization.Args()),
+    ],
+    ids=["reinforce", "finetune", "generalization"],
+)
+def test_wrong_env_kwargs_are_one_line_and_write_nothing(main, default, tmp_path):
+    args = dataclasses.replace(default, out=tmp_path / "run", env_kwargs={"gidance": 1})
+    with pytest.raises(SystemExit, match=r"--env-kwargs: .*did you mean 'guidance'") as error:
+        main(args)
+    assert "\n" not in str(error.value)
+    assert not args.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"variant": "trian"}, "--variant: variant='trian' is not one of task 'digits'"),
+        ({"test_variant": "x"}, "--test-variant: variant='x' is not one of task 'digits'"),
+        ({"env": "ASG-Digit-v0"}, "--env ASG-Digit-v0 .*Known: ASG-Digits-v0"),
+        ({"env_kwargs": {"window": "paper", "budget": 5}}, "budget=5 leaves no decision"),
+        ({"env_kwargs": {"action": "continuous"}}, "action: leave it out, the policy sets"),
+        ({"env_kwargs": {"variant": "test"}}, "variant: leave it out, --variant and"),
+    ],
+    ids=str,
+)
+def test_what_reinforce_cannot_start_with_is_one_line(change, message, tmp_path):
+    args = dataclasses.replace(reinforce.Args(), out=tmp_path / "run", **change)
+    with pytest.raises(SystemExit, match=message) as error:
+        reinforce.main(args)
+    assert "\n" not in str(error.value)
+    assert not args.out.exists()
+
+
+# -- variants --------------------------------------------------------------------------------------
+
+
+def test_variants_fit_the_task(folders):
+    digits = reinforce.Args()
+    assert reinforce.fitted(digits) == digits
+    fitted = reinforce.fitted(reinforce.Args(env="ASG-ImageFolder-v0", env_kwargs=dict(folders)))
+    assert (fitted.variant, fitted.test_variant) == (None, None)
+    given = reinforce.parse(["--variant", "None", "--test-variant", "test:1"])
+    assert (given.variant, given.test_variant) == (None, "test:1")
+
+
+def test_reinforce_runs_on_a_task_without_variants(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(reinforce, "COMPARED", COMPARED[:1])
+    words = on_command_line({**folders, "budget": 4, "window": 2})
+    argv = ["--env", "ASG-ImageFolder-v0", "--updates", "1", "--num-envs", "2", "--eval-seeds", "2"]
+    argv += ["--workers", "none", "--out", str(tmp_path / "run"), "--env-kwargs", *words]
+    reinforce.main(reinforce.parse(argv))
+    assert json.loads((tmp_path / "run" / "args.json").read_text())["variant"] is None
+    last = (tmp_path / "run" / "table.md").read_text().splitlines()[-1]
+    assert last.startswith("synthetic -> real. Means over 2 fresh seeds")
