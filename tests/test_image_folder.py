@@ -289,10 +289,11 @@ def test_a_size_that_the_network_refuses_is_named(folders, module):
         quick(folders, model=f"{module}:large_only", weights="random", image_size=20)
 
 
-def test_the_head_is_as_wide_as_the_features_at_most(folders):
+def test_the_head_is_as_wide_as_the_papers_whatever_the_features(folders):
+    """A head of 64 took the gain in target accuracy away that proxy guidance brings here."""
     env = quick(folders)
     env.reset(seed=0)
-    assert student(env).fc_new[0].weight.shape == (64, 64)
+    assert student(env).fc_new[0].weight.shape == (512, 64)
 
 
 # -- episodes --------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from asg_env.models.pretrained import (
 from asg_env.models.student import Student
 from asg_env.tasks.base import Defaults, Problem, Task
 
-HEAD_WIDTH = 512  # of the new head's hidden layer (paper); at most the width of the features
+HEAD_WIDTH = 512  # of the new head's hidden layer (paper)
 LARGE = 64  # pixels from which channels_last pays
 
 
@@ -44,7 +44,7 @@ class ImageSettings:
     groups: GroupsLike | None = None
     """Layer groups: {name: [paths]}, a function network -> such a mapping, or "module:function"."""
     hidden: int | None = None
-    """Width of the new head's hidden layer; None: 512 (paper), at most that of the features."""
+    """Width of the new head's hidden layer; None: 512 (paper)."""
     image_size: int | None = None
     """Side of the images, pixels; None: 224, or 32 for the CIFAR ResNets."""
     retention_resize: int | None = None
@@ -160,17 +160,12 @@ class ImageFilesTask(Task):
             network=made.network,
             model=settings.model,
             classifier=made.classifier,
-            hidden=self._head(made),
+            hidden=settings.hidden or HEAD_WIDTH,
             groups=student_groups(made.network, made.classifier, settings.groups, size),
             flip_average=settings.flip_average,
             transform=transform,
             teacher_folder=settings.cache_folder,
         )
-
-    def _head(self, made: Pretrained) -> int:
-        features = made.network.get_submodule(made.classifier).in_features
-        assert isinstance(features, int)
-        return self.settings.hidden or min(HEAD_WIDTH, features)
 
 
 def _check_retention(files: FileList, made: Pretrained) -> None:
