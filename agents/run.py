@@ -229,4 +229,5 @@ class Run:
         final = self.rows[-1].evaluation
         assert final is not None
         run = self.policy.name, self.env_id, self.kwargs, self.seed
-        return record_of(self.env, run, self.rows[0].steps, decisions, final["test"])
+        moments = [(row.steps, row.losses) for row in self.rows]
+        return record_of(self.env, run, moments, decisions, final["test"])

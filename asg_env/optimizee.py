@@ -201,10 +201,10 @@ class Optimizee:
             kl.double().cpu().numpy(),
         )
 
-    def losses(self, split: str) -> GuidedLoss:
-        """Mean CE and KL over a whole split."""
+    def losses(self, split: str, count: int | None = None) -> GuidedLoss:
+        """Mean CE and KL over the first ``count`` images of a split; None: over all."""
         with torch.inference_mode():
-            seen = self._pass(self.problem.splits[split])
+            seen = self._pass(self.problem.splits[split], count=count)
             teacher = self.problem.teacher_logits(split)[seen.indices]
             return guided_loss(seen.outputs.new, seen.labels, teacher, seen.outputs.old)
 
@@ -229,10 +229,10 @@ class Optimizee:
                 )
         return result
 
-    def _pass(self, data: Split, flip_average: bool = False) -> Seen:
-        """The student on a whole split; call it in inference mode."""
+    def _pass(self, data: Split, flip_average: bool = False, count: int | None = None) -> Seen:
+        """The student on a split or its first images; call it in inference mode."""
         new, old, scores, labels, indices = [], [], [], [], []
-        for batch in data.chunks():
+        for batch in data.chunks(count):
             outputs = self._forward(batch.images)
             new.append(outputs.new)
             old.append(outputs.old)

@@ -54,7 +54,8 @@ class Record:
     (decisions, G) the scales in force, ``steps`` (decisions + 1) the optimizer steps done at the
     start and after each decision, ``final`` is ``evaluate("test")`` at the end. ``device`` and
     ``threads`` (CPU) are what it ran on. ``dataset`` says what the images were, ``problem`` is the
-    fingerprint of images and network; both are "" in records of older versions.
+    fingerprint of images and network; ``losses`` (decisions + 1) is ``info["losses"]`` at the start
+    and after each decision. These three are empty in records of older versions.
     """
 
     policy: str
@@ -75,6 +76,7 @@ class Record:
     versions: dict[str, str] = field(default_factory=versions)
     dataset: str = ""
     problem: str = ""
+    losses: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def episode_return(self) -> float:
@@ -134,7 +136,7 @@ def decide(
 def record_of(
     env: gym.Env[Any, Any],
     run: tuple[str, str, dict[str, Any], int],
-    first_step: int,
+    moments: Sequence[tuple[int, dict[str, float]]],
     decisions: Sequence[Decision],
     final: dict[str, float],
 ) -> Record:
@@ -143,7 +145,7 @@ def record_of(
     Args:
         env: what it was played on.
         run: the policy's name, the environment's id and arguments, and the reset's seed.
-        first_step: optimizer steps done before the first decision.
+        moments: optimizer steps done and ``info["losses"]``, at the start and after each decision.
         decisions: all of them.
         final: ``evaluate("test")`` at the end.
     """
@@ -151,7 +153,7 @@ def record_of(
     last = decisions[-1]
     return Record(
         *(*run, u.group_names, [d.action for d in decisions], [d.reward for d in decisions]),
-        *([d.lr_scale for d in decisions], [first_step, *(d.steps for d in decisions)], final),
+        *([d.lr_scale for d in decisions], [steps for steps, _ in moments], final),
         terminated=last.terminated,
         truncated=last.truncated,
         error_type=last.error_type,
@@ -159,6 +161,7 @@ def record_of(
         threads=u.threads,
         dataset=u.dataset_name,
         problem=u.problem.fingerprint,
+        losses=[losses for _, losses in moments],
     )
 
 
@@ -174,11 +177,12 @@ def run_episode(
     run = policy.name, env_id, json_arguments(kwargs), seed
     observation, info = env.reset(seed=seed)
     policy.begin(u.group_names, u.observation_names, seed)
-    first_step, decisions = info["steps"], list[Decision]()
+    moments, decisions = [(info["steps"], info["losses"])], list[Decision]()
     while not (decisions and decisions[-1].last):
-        decision, observation, _ = decide(env, policy, observation)
+        decision, observation, info = decide(env, policy, observation)
         decisions.append(decision)
-    return record_of(env, run, first_step, decisions, u.evaluate("test"))
+        moments.append((info["steps"], info["losses"]))
+    return record_of(env, run, moments, decisions, u.evaluate("test"))
 
 
 class _Replayed:
@@ -216,7 +220,7 @@ def replay(record: Record) -> list[str]:
     found = []
     for name in (f.name for f in dataclasses.fields(Record) if f.name != "versions"):
         was, now = getattr(record, name), getattr(again, name)
-        unnoted = name in ("dataset", "problem") and not was
+        unnoted = name in ("dataset", "problem", "losses") and not was
         if repr(was) != repr(now) and not unnoted:  # repr, so that NaN equals NaN
             found.append(f"{name}: recorded {was}, now {now}")
     if found and again.versions != record.versions:

@@ -21,6 +21,7 @@ BAD_VALUES = {
     "reward": ["proxy", None],
     "guidance": [-1.0, NAN, INF, "0.3", True],
     "reward_guidance": [-1.0, NAN, INF, "0.3"],
+    "reward_images": [0, -1, 2.5, "8", True],
     "base_lr": [0, -0.1, NAN, INF, "0.1", True],
     "budget": [0, -5, 2.5, "20", True],
     "window": [0, -1, 2.5, "papr", True],

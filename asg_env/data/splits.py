@@ -51,9 +51,9 @@ class Split(ABC):
         """The batches of an order (of index tensors), perhaps prepared ahead of their use."""
         return map(self.batch, order)
 
-    def chunks(self) -> Iterator[Batch]:
-        """The split from front to back, without empty batches."""
-        order = torch.arange(len(self)).split(self.chunk)
+    def chunks(self, count: int | None = None) -> Iterator[Batch]:
+        """The split, or its first ``count`` images, front to back, without empty batches."""
+        order = torch.arange(len(self))[:count].split(self.chunk)
         return (batch for batch in self.batches(order) if len(batch.indices))
 
     def first(self, count: int) -> Batch:

@@ -40,6 +40,8 @@ class FinetuneConfig:
     """lambda, the weight of the proxy KL in the training loss, >= 0."""
     reward_guidance: float | None = None
     """lambda inside the reward's Phi, >= 0. None: the same as ``guidance``."""
+    reward_images: int | None = None
+    """Images of ``outer_valid`` that the reward is measured on, the first ones; None: all."""
     base_lr: float | None = None
     """Learning rate at scale 1, > 0."""
     budget: int | None = None
@@ -103,7 +105,7 @@ class FinetuneConfig:
         self._number("momentum", 0.0, 1.0, open_high=True)
         for name in ("batch_size", "budget"):
             self._count(name, 1)
-        for name, least in (("step_limit", 1), ("threads", 0)):
+        for name, least in (("step_limit", 1), ("reward_images", 1), ("threads", 0)):
             if getattr(self, name) is not None:
                 self._count(name, least)
         for name in ("channels_last", "decide_first"):

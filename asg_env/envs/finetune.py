@@ -23,6 +23,7 @@ from asg_env.envs.rendering import render_ansi, render_frame
 from asg_env.envs.rewards import REWARDS, Transition, capped, crash_reward, rewards_of
 from asg_env.envs.snapshot import Snapshot, read_snapshot, write_snapshot
 from asg_env.envs.windows import PAPER_MIN_WINDOW, fixed_windows, paper_windows
+from asg_env.guidance import GuidedLoss
 from asg_env.models.student import Student
 from asg_env.optimizee import Optimizee, OptimizeeSettings, WindowStats
 from asg_env.sampling import epoch_length
@@ -198,6 +199,18 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         with cpu_threads(self._threads):
             return self._optimizee.evaluate(split)
 
+    def proxy_losses(self, split: str = "outer_valid", images: int | None = None) -> GuidedLoss:
+        """CE and proxy KL (nats) of the student as it is now.
+
+        Args:
+            split: one of the problem's splits.
+            images: only the first ones; None: all.
+        """
+        if self._optimizee is None:
+            raise ResetNeeded("call reset() before proxy_losses()")
+        with cpu_threads(self._threads):
+            return self._optimizee.losses(split, images)
+
     def fork(self) -> FinetuneEnv:
         """A second environment with the identical future, bit for bit (unwrapped)."""
         arguments = dataclasses.asdict(self.config)
@@ -366,7 +379,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
     def _read_losses(self, window: WindowStats) -> None:
         assert self._optimizee is not None and self._episode is not None
         assert self.config.reward_guidance is not None
-        valid = self._optimizee.losses("outer_valid")
+        valid = self._optimizee.losses("outer_valid", self.config.reward_images)
         ce, kl = float(valid.ce), float(valid.kl)
         self._episode.losses = {
             "train_ce": window.ce,

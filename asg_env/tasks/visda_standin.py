@@ -13,9 +13,9 @@ How it was tuned: the conditions of ``Photo`` by eye (a person recognises most t
 guidance and budget by runs of the schedules large, small backbone and frozen backbone on
 ``train:k`` and on sets of all twelve classes with other seeds; ``base_lr`` on three such sets, one
 run for each of .05, .06, .08 and .12, with the paper's warm-up/poly factor, until the paper's order
-was there. Those runs' target labels were read for that: it is a choice of the gap, not a result, and
-a rough one. Earlier settings were looked at on the default variant as well. Nothing was tuned after
-inner_valid and outer_valid had got 3D models of their own. What came of it is in
+was there. Those runs' target labels were read for that: it is a choice of the gap, not a result,
+and a rough one. Earlier settings were looked at on the default variant as well. Nothing was tuned
+after inner_valid and outer_valid had got 3D models of their own. What came of it is in
 experiments/RESULTS.md.
 """
 
