@@ -1,0 +1,272 @@
+"""Does a reward mean anything? Rank correlation of each named reward's return with what counts.
+
+    python experiments/reward_validity.py --task digits
+    python experiments/reward_validity.py --task visda                        # the stand-in
+
+Random policies fine-tune, half of them with a constant scale for each layer group, half with scales
+that move from one random vector to another. For each variant of the task: Spearman's correlation
+(scipy) over the policies of a reward's return with target accuracy and with retention. The table
+has the means over the variants and 95% intervals of a bootstrap that draws policies anew within
+each variant. Rewards are computed from the recorded losses, so that lambda inside the reward varies
+without training again; on how many images it is measured is the environment's ``reward_images``.
+Writes records (JSONL; run it again to resume), the table (Markdown + JSON) and a plot.
+
+By default it runs on the training variants: a default that is chosen from it has not seen the test
+variants, though it has seen the target labels of the training ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from agents.baselines import HAND_TUNED
+from agents.checkpoint import open_run
+from agents.command_line import EnvKwargs, make_env, parse
+from agents.evaluate import compare
+from agents.families import log_uniform
+from agents.report import write_table
+from asg_env.envs.rewards import REWARDS, Transition, capped
+from asg_env.records import Record
+from experiments.generalization import IDS
+
+LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0)
+METRICS = ("accuracy", "retention")
+FROZEN = 0.15  # probability of a scale of 0
+DRAWS = 2000  # of the bootstrap
+QUICK = {"budget": 4, "window": 2}  # optimizer steps
+Trials = dict[int | None, list[Record]]
+"""Of one variant: the policies' records, by the number of images of the reward (None: all)."""
+
+
+@dataclass(frozen=True)
+class Args:
+    """Correlate rewards with target accuracy and retention over random policies."""
+
+    task: Literal["digits", "visda", "image_folder"] = "digits"
+    """Which environment."""
+    env_kwargs: EnvKwargs = field(default_factory=dict)
+    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 budget 400"""
+    variants: Literal["train", "test", "own"] = "train"
+    """Which of the task's variants; "own": the task itself, as for your own images."""
+    policies: int = 100
+    """Random policies, the same for every variant."""
+    probe: int = 32
+    """Images of the small probe beside the whole of outer_valid."""
+    processes: int = 2
+    """Runs at a time, a process and a CPU thread each."""
+    out: Path | None = None
+    """Folder for everything it writes; None: runs/reward_validity_TASK."""
+    quick: bool = False
+    """A tiny run: 6 policies, two variants, 4 optimizer steps."""
+
+
+class RandomPath:
+    """A policy whose scales go from one random vector to another; number k decides both.
+
+    Even numbers stay at the first vector.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number, self.name = number, f"random {number}"
+        self.env_kwargs: dict[str, Any] = dict(HAND_TUNED)
+
+    def begin(
+        self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
+    ) -> None:
+        """Draw the vectors."""
+        rng = np.random.default_rng([7, self.number])
+        self._ends = [self._draw(rng, len(group_names)) for _ in range(2)]
+        if self.number % 2 == 0:
+            self._ends[1] = self._ends[0]
+        self._progress = list(observation_names).index("progress")
+
+    @staticmethod
+    def _draw(rng: np.random.Generator, groups: int) -> np.ndarray:
+        return np.array([0.0 if rng.random() < FROZEN else log_uniform(rng) for _ in range(groups)])
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """The action (G,) float32 for an observation."""
+        progress = float(observation[self._progress])
+        first, last = self._ends
+        return (first + progress * (last - first)).astype(np.float32)
+
+
+# -- from records to rewards -----------------------------------------------------------------------
+
+
+def phis(record: Record, guidance: float) -> list[float]:
+    """Phi at the start and after each decision, with another lambda."""
+    return [capped(loss["valid_ce"] + guidance * loss["valid_kl"]) for loss in record.losses]
+
+
+def returns(record: Record, guidance: float) -> dict[str, float]:
+    """The return that each named reward (but the oracle) would have given."""
+    phi, losses = phis(record, guidance), record.losses
+    train = [capped(x["train_ce"] + guidance * x["train_kl"]) for x in losses]
+    steps = [
+        Transition(phi[0], phi[t - 1], phi[t], train[t - 1], train[t], t == len(phi) - 1)
+        for t in range(1, len(phi))
+    ]
+    terms = {name: term.value for name, term in REWARDS.items() if not term.oracle}
+    return {name: sum(value(step) for step in steps) for name, value in terms.items()}
+
+
+def scores(trials: Trials) -> dict[tuple[str, float, int | None], np.ndarray]:
+    """Returns by (reward, lambda, images), in the order of the policies."""
+    table: dict[tuple[str, float, int | None], list[float]] = {}
+    for guidance in LAMBDAS:
+        for images, records in trials.items():
+            for record in records:
+                for name, value in returns(record, guidance).items():
+                    table.setdefault((name, guidance, images), []).append(value)
+    return {key: np.array(values) for key, values in table.items()}
+
+
+# -- correlations ----------------------------------------------------------------------------------
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman's correlation along the last axis; NaN where one of them is constant."""
+    from scipy.stats import rankdata
+
+    x, y = (rankdata(v, axis=-1) for v in (first, second))
+    x, y = (v - v.mean(-1, keepdims=True) for v in (x, y))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+
+
+def correlate(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, list[float]]:
+    """Mean of the variants' correlations, and its 95% interval: policies drawn anew in each."""
+    rng = np.random.default_rng(0)
+    mean = float(np.mean([spearman(x, y) for x, y in pairs]))
+    drawn = []
+    for x, y in pairs:
+        chosen = rng.integers(0, len(x), (DRAWS, len(x)))
+        drawn.append(spearman(x[chosen], y[chosen]))
+    low, high = np.nanpercentile(np.mean(drawn, 0), [2.5, 97.5])
+    return mean, [float(low), float(high)]
+
+
+def table_rows(by_variant: Sequence[Trials]) -> list[dict[str, Any]]:
+    """One entry for each reward, lambda, number of images (None: all) and metric."""
+    scored = [scores(trials) for trials in by_variant]
+    rows = []
+    for key in scored[0]:
+        for metric in METRICS:
+            pairs = [
+                (values[key], np.array([r.final.get(metric, np.nan) for r in trials[key[2]]]))
+                for values, trials in zip(scored, by_variant, strict=True)
+            ]
+            mean, ci = correlate(pairs)
+            about = {"name": key[0], "guidance": key[1], "images": key[2], "metric": metric}
+            counts = {"policies": len(pairs[0][0]), "variants": len(pairs)}
+            rows.append({**about, "mean": mean, "ci95": ci, "seeds": 1, **counts})
+    return rows
+
+
+def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
+    """The table for people, best correlation with target accuracy first."""
+    cells = {(r["name"], r["guidance"], r["images"], r["metric"]): r for r in rows}
+    keys = sorted({k[:3] for k in cells}, key=lambda k: -_order(cells[(*k, "accuracy")]["mean"]))
+    lines = [
+        "| reward | lambda inside it | images | with target accuracy | with retention |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for key in keys:
+        shown = [_shown(cells[(*key, metric)]) for metric in METRICS]
+        lines.append(f"| {' | '.join([key[0], f'{key[1]:g}', str(key[2] or 'all'), *shown])} |")
+    lines.append(
+        f"\n{title}. Spearman's rank correlation over {rows[0]['policies']} random policies, mean "
+        f"of {rows[0]['variants']} variants, 95% bootstrap intervals over policies."
+    )
+    return "\n".join(lines)
+
+
+def _order(value: float) -> float:
+    return -2.0 if np.isnan(value) else value
+
+
+def _shown(row: dict[str, Any]) -> str:
+    if np.isnan(row["mean"]):
+        return "-"
+    low, high = row["ci95"]
+    return f"{row['mean']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
+    """Correlation over lambda, a line for each reward."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((9, 4), 120, layout="constrained")
+    for axes, metric in zip(figure.subplots(1, 2, sharey=True), METRICS, strict=True):
+        names = dict.fromkeys((r["name"], r["images"]) for r in rows)
+        for i, (name, images) in enumerate(names):
+            line = [
+                r for r in rows if (r["name"], r["images"], r["metric"]) == (name, images, metric)
+            ]
+            mean = np.array([r["mean"] for r in line])
+            ends = np.array([r["ci95"] for r in line]).T
+            place = np.arange(len(line)) + 0.06 * (i - len(names) / 2)
+            label = name if images is None else f"{name}, {images} images"
+            axes.errorbar(place, mean, [mean - ends[0], ends[1] - mean], marker="o", label=label)
+        axes.axhline(0, color="black", linewidth=0.5)
+        axes.set_xticks(range(len(LAMBDAS)), [f"{x:g}" for x in LAMBDAS])
+        axes.set(xlabel="lambda inside the reward", title=f"with {metric}")
+    axes.legend(fontsize=7)
+    figure.supylabel("Spearman's correlation of the return")
+    figure.suptitle(title)
+    figure.savefig(path)
+
+
+# -- running ---------------------------------------------------------------------------------------
+
+
+def variant_names(args: Args, kwargs: dict[str, Any]) -> list[str | None]:
+    """The variants to run on; SystemExit if the task has none of that kind."""
+    env = make_env(IDS[args.task], kwargs, f"--task {args.task}")
+    if args.variants == "own":
+        return [None]
+    names = list(env.task.variants(args.variants))
+    if not names:
+        raise SystemExit(f"--variants {args.variants}: {args.task} has none; pass --variants own")
+    return [*names[:2]] if args.quick else [*names]
+
+
+def main(args: Args) -> str:
+    """Play, correlate, report."""
+    out = args.out or Path(f"runs/reward_validity_{args.task}")
+    kwargs: dict[str, Any] = {**args.env_kwargs, **(QUICK if args.quick else {})}
+    names = variant_names(args, kwargs)
+    open_run(out, {**dataclasses.asdict(args), "processes": None})
+    policies = [RandomPath(k) for k in range(6 if args.quick else args.policies)]
+    trials: list[Trials] = []
+    for name in names:
+        trials.append({})
+        for images in (None, args.probe):
+            own = kwargs if images is None else {**kwargs, "reward_images": images}
+            path = out / f"records_{(name or 'own').replace(':', '')}_{images or 'all'}.jsonl"
+            plan = policies, IDS[args.task], own, name, [0], path, args.processes
+            trials[-1][images] = compare(*plan)
+    rows = table_rows(trials)
+    title = f"{trials[0][None][0].dataset}, {args.variants} variants"
+    text = markdown(rows, title)
+    write_table(text, rows, out)
+    plot(rows, title, out / "table.png")
+    print(text)
+    return text
+
+
+if __name__ == "__main__":
+    try:
+        main(parse(Args, sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command resumes")
