@@ -1,0 +1,173 @@
+"""Tune a family of schedules by random search: the experience of a learned policy, no learning.
+
+    python agents/tune.py --family constant_vector            # one of agents/families.py
+    python experiments/finetune.py --policy runs/tune         # deploy what was found
+
+Half of the episodes go to random candidates, which all play the same few seeds of the training
+variants; the other half to the best of them, on fresh seeds, because the best of many is lucky. The
+best mean return of the second half wins. Target labels are never read. Interrupt it whenever you
+like; the same command resumes. It writes every candidate (``search.jsonl``) and ``policy.json``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from agents.checkpoint import open_run
+from agents.command_line import EnvKwargs, make_env, parse
+from agents.families import FAMILIES, TunedPolicy
+from asg_env.envs import FinetuneEnv
+from asg_env.envs.config import check_choice
+
+
+@dataclass(frozen=True)
+class Args:
+    """Tune a family of schedules by random search."""
+
+    family: str = "constant_vector"
+    """A key of FAMILIES in agents/families.py."""
+    env: str = "ASG-Digits-v0"
+    """Environment id."""
+    env_kwargs: EnvKwargs = field(default_factory=dict)
+    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 budget 400"""
+    variant: str | None = "train"
+    """Variant to search on; "train" draws one for each seed."""
+    out: Path = Path("runs/tune")
+    """Folder for everything it writes."""
+    seed: int = 0
+    """Seed of the candidates and of the episodes."""
+    episodes: int = 2080
+    """Episodes of the whole search."""
+    repeats: int = 4
+    """Episodes of each candidate."""
+    finalists: int = 8
+    """Candidates that the second half is played with."""
+
+
+class Candidate(dict[str, Any]):
+    """A line of ``search.jsonl``: ``parameters``, ``half`` (1 or 2), ``seeds``, ``returns``."""
+
+    @property
+    def score(self) -> float:
+        """Mean return."""
+        return float(np.mean(self["returns"]))
+
+
+def episode_return(env: FinetuneEnv, policy: TunedPolicy, seed: int) -> float:
+    """The undiscounted return of one episode."""
+    observation, _ = env.reset(seed=seed)
+    policy.begin(env.group_names, env.observation_names, seed)
+    total, over = 0.0, False
+    while not over:
+        observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
+        total, over = total + reward, terminated or truncated
+    return total
+
+
+class Search:
+    """The search of one family; every candidate's result is written as it comes.
+
+    Args:
+        args: see :class:`Args`.
+        env: of ``args``, with the policies' own arguments.
+    """
+
+    def __init__(self, args: Args, env: FinetuneEnv) -> None:
+        self.args, self.env = args, env
+        self.path = args.out / "search.jsonl"
+        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+        self.done = [Candidate(json.loads(line)) for line in lines if line.endswith("\n")]
+        self.path.write_text("".join(line for line in lines if line.endswith("\n")))
+        total = args.episodes
+        self.candidates = max(1, total // 2 // args.repeats)
+        self.finalists = min(args.finalists, self.candidates)
+        self.fresh = max(1, (total - self.candidates * args.repeats) // self.finalists)
+
+    def run(self) -> Candidate:
+        """Play what is left; the winner."""
+        count = self.candidates * self.args.repeats + self.finalists * self.fresh
+        past = sum(len(c["returns"]) for c in self.done)
+        with tqdm(total=count, initial=past, desc=self.args.family) as bar:
+            first = [self._play(1, k, self._drawn(k), self._seeds(1), bar) for k in self._range(1)]
+            best = sorted(first, key=lambda c: -c.score)[: self.finalists]
+            last = [
+                self._play(2, k, c["parameters"], self._seeds(2), bar) for k, c in enumerate(best)
+            ]
+        return max(last, key=lambda c: c.score)
+
+    def _range(self, half: int) -> range:
+        return range(self.candidates if half == 1 else self.finalists)
+
+    def _drawn(self, number: int) -> dict[str, Any]:
+        rng = np.random.default_rng([self.args.seed, number])
+        return FAMILIES[self.args.family].draw(rng, len(self.env.group_names))
+
+    def _seeds(self, half: int) -> list[int]:
+        rng = np.random.default_rng([self.args.seed, 10**6, half])
+        count = self.args.repeats if half == 1 else self.fresh
+        return rng.integers(10**6, size=count).tolist()
+
+    def _play(
+        self, half: int, number: int, parameters: dict[str, Any], seeds: Sequence[int], bar: Any
+    ) -> Candidate:
+        place = number + (self.candidates if half == 2 else 0)
+        if place < len(self.done):
+            return self.done[place]
+        policy = self.policy(parameters)
+        began, returns = time.perf_counter(), []
+        for seed in seeds:
+            returns.append(episode_return(self.env, policy, seed))
+            bar.update()
+        seconds = time.perf_counter() - began
+        row = {"half": half, "parameters": parameters, "seeds": list(seeds), "returns": returns}
+        self.done.append(Candidate(row, seconds=seconds))
+        with self.path.open("a") as file:
+            file.write(json.dumps(self.done[-1]) + "\n")
+        return self.done[-1]
+
+    def policy(self, parameters: dict[str, Any]) -> TunedPolicy:
+        """A candidate as a policy."""
+        family = self.args.family
+        return TunedPolicy(family, parameters, len(self.env.group_names), f"tuned {family}")
+
+
+def train(args: Args) -> TunedPolicy:
+    """Search, or go on with it, and write the winner."""
+    torch.set_num_threads(1)
+    try:
+        check_choice("--family", args.family, FAMILIES)
+        for name in ("episodes", "repeats", "finalists"):
+            if getattr(args, name) < 1:
+                raise ValueError(f"--{name} {getattr(args, name)}: expected >= 1")
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    policy = TunedPolicy(args.family, {}, 0, args.family)
+    env = make_env(args.env, {**args.env_kwargs, "variant": args.variant, **policy.env_kwargs})
+    open_run(args.out, dataclasses.asdict(args))
+    search = Search(args, env)
+    winner = search.run()
+    policy = search.policy(winner["parameters"])
+    policy.save(args.out / "policy.json")
+    shown = ", ".join(f"{k} {np.round(v, 3)}" for k, v in policy.parameters.items())
+    print(f"{policy.name}: {shown}; mean return {winner.score:.3f} over {search.fresh} fresh seeds")
+    return policy
+
+
+if __name__ == "__main__":
+    try:
+        train(parse(Args, sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command resumes")
