@@ -1,0 +1,238 @@
+"""The benchmark's table and plots: pure functions of records and of the trainings' logs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.aggregate import Estimate, improvement, iqm, mean_difference, resample
+from agents.report import METRICS, finite, metric, shown, write_table
+from asg_env.envs.snapshot import write_atomic
+from asg_env.records import Record
+
+AXES = (  # key in a training's metrics, label, whether it is a sum over the rows
+    ("env_steps", "environment steps", False),
+    ("optimizer_steps", "optimizer steps of the fine-tuning runs", False),
+    ("seconds", "wall-clock seconds of training", True),
+)
+Scores = dict[str, np.ndarray]
+
+
+def score_tables(records: Sequence[Record], key: str) -> Scores:
+    """By agent, (training seeds, evaluation seeds), of policies that are named "AGENT #SEED"."""
+    found: dict[str, dict[int, dict[int, float]]] = {}
+    for record in records:
+        agent, _, seed = record.policy.rpartition(" #")
+        found.setdefault(agent, {}).setdefault(int(seed), {})[record.reset_seed] = metric(
+            record, key
+        )
+    return {
+        agent: np.array([[runs[s][e] for e in sorted(runs[s])] for s in sorted(runs)])
+        for agent, runs in found.items()
+    }
+
+
+def rows_of(records: Sequence[Record], reference: str) -> list[dict[str, Any]]:
+    """One row for each agent and metric: interquartile mean, and mean less the reference's."""
+    rows = []
+    for key in METRICS:
+        tables = score_tables(records, key)
+        drawn = resample(tables)
+        for agent, table in tables.items():
+            value = iqm(table, drawn[agent])
+            row: dict[str, Any] = {"name": agent, "metric": key, "mean": value.value}
+            row |= {"ci95": [value.low, value.high], "seeds": len(table)}
+            row |= {"eval_seeds": table.shape[1], "difference": None, "difference_ci95": None}
+            if agent != reference and reference in tables:
+                pair = table, tables[reference], drawn[agent], drawn[reference]
+                gap = mean_difference(*pair)
+                row |= {"difference": gap.value, "difference_ci95": [gap.low, gap.high]}
+            rows.append(row)
+    return rows
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """What may be said of the difference."""
+    if row["difference"] is None or np.isnan(row["difference"]):
+        return ""
+    gap = Estimate(row["difference"], *row["difference_ci95"])
+    if not gap.excludes_zero:
+        return "equal"
+    return "above" if gap.value > 0 else "below"
+
+
+def markdown(rows: Sequence[dict[str, Any]], title: str, reference: str) -> str:
+    """The table for people, best returns first."""
+    cells = {(r["name"], r["metric"]): r for r in rows}
+    names = sorted({r["name"] for r in rows}, key=lambda n: -cells[n, "return"]["mean"])
+    lines = [
+        "| agent | training seeds | return | target accuracy, % | retention, % | "
+        f"return less {reference}'s | target accuracy less, points |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in names:
+        own = [cells[name, key] for key in METRICS]
+        values = [shown(c["mean"], c["ci95"], c["metric"]) for c in own]
+        gaps = [_gap(cells[name, key]) for key in ("return", "accuracy")]
+        lines.append(f"| {' | '.join([name, str(own[0]['seeds']), *values, *gaps])} |")
+    lines.append(
+        f"\n{title}. Interquartile means over training seeds x {rows[0]['eval_seeds']} evaluation "
+        "seeds, 95% intervals of a stratified bootstrap (agents/aggregate.py). Differences are of "
+        "means, paired by evaluation seed; equal: the interval includes 0."
+    )
+    return "\n".join(lines)
+
+
+def _gap(row: dict[str, Any]) -> str:
+    if row["difference"] is None:
+        return ""
+    return f"{shown(row['difference'], row['difference_ci95'], row['metric'])} {verdict(row)}"
+
+
+def pairs(records: Sequence[Record]) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Agents by mean return, P(row's return > column's) and its 95% intervals (.., 2)."""
+    tables = score_tables(records, "return")
+    drawn = resample(tables)
+    names = sorted(tables, key=lambda n: -tables[n].mean())
+    values, ends = np.full((len(names),) * 2, np.nan), np.full((len(names),) * 2 + (2,), np.nan)
+    for i, one in enumerate(names):
+        for j, other in enumerate(names):
+            if i != j:
+                found = improvement(tables[one], tables[other], drawn[one], drawn[other])
+                values[i, j], ends[i, j] = found.value, found[1:]
+    return names, values, ends
+
+
+def pairs_markdown(names: Sequence[str], values: np.ndarray, ends: np.ndarray) -> str:
+    """The probabilities for people."""
+    lines = [f"| P(row > column) | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
+    for i, name in enumerate(names):
+        cells = [
+            "" if i == j else f"{values[i, j]:.2f} [{ends[i, j, 0]:.2f}, {ends[i, j, 1]:.2f}]"
+            for j in range(len(names))
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+# -- curves ----------------------------------------------------------------------------------------
+
+
+def progress_of(folder: Path) -> dict[str, dict[int, float]]:
+    """For each of AXES, its value after each update of a training."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    found: dict[str, dict[int, float]] = {}
+    for key, _, summed in AXES:
+        values = np.array([row[key] for row in rows], dtype=float)
+        values = values.cumsum() if summed else values
+        found[key] = {row["update"]: float(v) for row, v in zip(rows, values, strict=True)}
+    return found
+
+
+def curves(snapshots: Sequence[Record], out: Path) -> dict[str, dict[str, np.ndarray]]:
+    """By agent and axis: (training seeds, snapshots, 2), experience and mean held-out return."""
+    found: dict[str, dict[int, dict[int, list[float]]]] = {}
+    for record in snapshots:
+        name, _, update = record.policy.rpartition(" @")
+        agent, _, seed = name.rpartition(" #")
+        runs = found.setdefault(agent, {}).setdefault(int(seed), {})
+        runs.setdefault(int(update), []).append(record.episode_return)
+    lines: dict[str, dict[str, np.ndarray]] = {}
+    for agent, seeds in found.items():
+        for seed, points in sorted(seeds.items()):
+            progress = progress_of(out / "agents" / f"{agent.replace(' ', '_')}_{seed}")
+            for key, by_update in progress.items():
+                line = [[by_update[u], float(np.mean(points[u]))] for u in sorted(points)]
+                known = lines.setdefault(agent, {}).get(key)
+                new = np.array([line])
+                lines[agent][key] = new if known is None else np.concatenate([known, new])
+    return lines
+
+
+def plot_curves(
+    lines: Mapping[str, Mapping[str, np.ndarray]], levels: Mapping[str, float], path: Path
+) -> None:
+    """Held-out return over the experience of each kind; dashed: the ``levels`` of schedules."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((13, 4.5), 110, layout="constrained")
+    for axes, (key, label, _) in zip(figure.subplots(1, len(AXES), sharey=True), AXES, strict=True):
+        for i, (agent, by_axis) in enumerate(lines.items()):
+            mean = by_axis[key].mean(0)
+            low, high = by_axis[key][..., 1].min(0), by_axis[key][..., 1].max(0)
+            axes.plot(mean[:, 0], mean[:, 1], marker=".", color=f"C{i}", label=agent)
+            axes.fill_between(mean[:, 0], low, high, color=f"C{i}", alpha=0.15, linewidth=0)
+        for i, (name, level) in enumerate(levels.items()):
+            style = {"linestyle": ("--", ":", "-.")[i % 3], "linewidth": 1, "color": "black"}
+            axes.axhline(level, label=name, **style)  # type: ignore[arg-type]
+        axes.set(xlabel=label)
+    figure.axes[0].set_ylabel("return on held-out variants")
+    figure.axes[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.suptitle("mean over training seeds, shaded: lowest to highest")
+    figure.savefig(path)
+
+
+def plot_intervals(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
+    """Interquartile means with their intervals, a panel for each metric."""
+    from matplotlib.figure import Figure
+
+    cells = {(r["name"], r["metric"]): r for r in rows}
+    names = sorted({r["name"] for r in rows}, key=lambda n: cells[n, "return"]["mean"])
+    figure = Figure((11, 1.2 + 0.26 * len(names)), 120, layout="constrained")
+    for axes, key in zip(figure.subplots(1, len(METRICS), sharey=True), METRICS, strict=True):
+        for i, name in enumerate(names):
+            row, scale = cells[name, key], 1 if key == "return" else 100
+            low, high = (scale * x for x in row["ci95"])
+            colour = "C1" if name.startswith(("tuned", "random")) else "C0"
+            axes.plot([low, high], [i, i], color=colour, linewidth=5, alpha=0.5)
+            axes.plot([scale * row["mean"]], [i], "|", color="black", markersize=9)
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+        axes.set(xlabel="return" if key == "return" else f"target {key}, %".replace("target r", "r"))
+        axes.grid(axis="x", alpha=0.3)
+    figure.suptitle(f"{title}: interquartile mean and 95% interval")
+    figure.savefig(path)
+
+
+def plot_pairs(names: Sequence[str], values: np.ndarray, path: Path) -> None:
+    """P(row's return > column's) as a map."""
+    from matplotlib.figure import Figure
+
+    side = 2.5 + 0.38 * len(names)
+    figure = Figure((side + 1, side), 110, layout="constrained")
+    axes = figure.add_subplot()
+    mesh = axes.imshow(values, cmap="RdBu_r", vmin=0, vmax=1)
+    for (i, j), value in np.ndenumerate(values):
+        if i != j:
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=6)
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    figure.colorbar(mesh, ax=axes, label="P(row's return > column's)")
+    figure.savefig(path)
+
+
+def write_benchmark(
+    records: Sequence[Record], snapshots: Sequence[Record], out: Path, reference: str
+) -> str:
+    """Write everything into ``out``; return the table for people."""
+    title = f"{records[0].env_id}, {records[0].dataset}"
+    rows = rows_of(records, reference)
+    text = markdown(rows, title, reference)
+    write_table(text, rows, out)
+    plot_intervals(rows, title, out / "intervals.png")
+    names, values, ends = pairs(records)
+    write_atomic(out / "pairs.md", (pairs_markdown(names, values, ends) + "\n").encode())
+    found = {"names": names, "probability": values.tolist(), "ci95": ends.tolist()}
+    write_atomic(out / "pairs.json", (json.dumps(finite(found)) + "\n").encode())
+    plot_pairs(names, values, out / "pairs.png")
+    tables = score_tables(records, "return")
+    best = sorted((n for n in tables if n.startswith("tuned")), key=lambda n: -tables[n].mean())
+    levels = {name: float(tables[name].mean()) for name in dict.fromkeys([*best[:1], reference])
+              if name in tables}
+    if snapshots:
+        plot_curves(curves(snapshots, out), levels, out / "curves.png")
+    return text
