@@ -18,51 +18,29 @@ the records, the table and the plots. Nothing that it writes or reads is a pickl
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-import multiprocessing
-import signal
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import gymnasium as gym
-import numpy as np
 import torch
-from gymnasium.wrappers import RescaleAction
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.vec_env import (
-    DummyVecEnv,
-    SubprocVecEnv,
-    VecEnv,
-    VecMonitor,
-    VecNormalize,
-)
-from tqdm import tqdm
 
-import asg_env  # noqa: F401 - registers the ids
 from agents.baselines import COMPARED, SchedulePolicy
 from agents.checkpoint import keep_lines, open_run
 from agents.evaluate import compare
 from agents.reinforce import EVAL_SEED
-from agents.report import finite, write_report
+from agents.report import write_report
 from agents.sb3_algorithms import ALGORITHMS, Algorithm, Values
-from agents.sb3_policy import Description, SB3Policy, load_sb3_policy, save_sb3_policy
-from agents.sb3_state import Copy, read_state, write_state
+from agents.sb3_model import Plan, close, make_envs, make_model, make_plan, policy_of
+from agents.sb3_policy import SB3Policy, load_sb3_policy, save_sb3_policy
+from agents.sb3_progress import Progress
+from agents.sb3_state import read_state
 from asg_env.envs.config import check_choice
-from asg_env.records import Policy, Record, run_episode
+from asg_env.records import Policy
 from asg_env.seeding import isolated_rng
-
-VALID_SEED = 2 * EVAL_SEED  # the first seed of the evaluations during the training
 
 
 @dataclass(frozen=True)
@@ -126,298 +104,6 @@ def check(args: Args) -> tuple[Algorithm, Values]:
         return algorithm, algorithm.values(args.hyperparameters)
     except ValueError as error:
         raise SystemExit(str(error)) from error
-
-
-# -- the environment copies ------------------------------------------------------------------------
-
-
-def make_copy(env_id: str, kwargs: dict[str, Any], key: tuple[int, ...], in_process: bool) -> Copy:
-    """A copy, in its worker."""
-    if not in_process:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
-    env = gym.make(env_id, **kwargs)
-    if kwargs["action"] == "continuous":
-        env = RescaleAction(env, np.float32(-1), np.float32(1))
-    return Copy(env, key)
-
-
-def make_envs(args: Args, algorithm: Algorithm, values: Values) -> VecNormalize:
-    """The environment copies, monitored and normalised."""
-    kwargs: dict[str, Any] = {"observation": args.observation, "variant": args.variant}
-    kwargs |= {**args.env_kwargs, "action": algorithm.action}
-    in_process = args.workers == "none"
-    makers: list[Callable[[], gym.Env[Any, Any]]] = []
-    for i in range(args.num_envs):
-        key = (args.seed,) if args.common_seeds else (args.seed, 1 + i)
-        makers.append(partial(make_copy, "asg_env:" + args.env, kwargs, key, in_process))
-    methods = multiprocessing.get_all_start_methods()
-    method = "forkserver" if "forkserver" in methods else "spawn"
-    copies: VecEnv = DummyVecEnv(makers) if in_process else SubprocVecEnv(makers, method)
-    return VecNormalize(
-        VecMonitor(copies),
-        norm_reward=values.run["normalise_reward"],
-        gamma=values.model["gamma"],
-    )
-
-
-def close(envs: VecEnv) -> None:
-    """Close them; workers are ended, because an interrupted step would never be answered."""
-    for process in getattr(envs.unwrapped, "processes", []):
-        process.terminate()
-        process.join()
-    if isinstance(envs.unwrapped, DummyVecEnv):
-        envs.close()
-
-
-# -- the algorithm ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A learning rate that falls linearly, from ``start`` in the first of ``updates`` to an
-    ``updates``-th of it in the last."""
-
-    start: float
-    updates: int
-
-    def __call__(self, left: float) -> float:
-        """The learning rate; ``left`` is SB3's share of the training that is left *after* the
-        rollout, so that it would be 0 in the last update."""
-        return self.start * (left + 1 / self.updates)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a training is cut into updates.
-
-    ``decisions`` of an episode, ``episodes`` of each copy in an update, ``updates`` in all.
-    """
-
-    decisions: int
-    episodes: int
-    copies: int
-    updates: int
-
-    @property
-    def rollout(self) -> int:
-        """Decisions of each copy in an update."""
-        return self.decisions * self.episodes
-
-    @property
-    def env_steps(self) -> int:
-        """Decisions of all copies in the whole training."""
-        return self.rollout * self.copies * self.updates
-
-
-def make_plan(args: Args, values: Values, envs: VecEnv) -> Plan:
-    """The plan of a training."""
-    each = values.run["episodes"]
-    updates = math.ceil(args.episodes / (each * args.num_envs))
-    return Plan(envs.get_attr("decisions", 0)[0], each, args.num_envs, updates)
-
-
-def make_model(
-    args: Args, algorithm: Algorithm, values: Values, envs: VecEnv, plan: Plan
-) -> BaseAlgorithm:
-    """SB3's object, untrained. It seeds the global generators."""
-    run, model = values.run, dict(values.model)
-    if run["linear"]:
-        model["learning_rate"] = Linear(model["learning_rate"], plan.updates)
-    if "warmup" in run:  # off-policy
-        model |= {
-            "train_freq": (plan.rollout, "step"),
-            "learning_starts": run["warmup"] * plan.decisions,
-            "buffer_size": plan.env_steps,  # nothing is forgotten
-        }
-    else:
-        model["n_steps"] = plan.rollout
-    if "batches" in run:
-        model["batch_size"] = max(1, plan.rollout * plan.copies // run["batches"])
-    if "noise" in run:
-        groups = envs.action_space.shape[0]  # type: ignore[index]
-        model["action_noise"] = NormalActionNoise(np.zeros(groups), np.full(groups, run["noise"]))
-    made = algorithm.load()(
-        *(algorithm.policy, envs),
-        policy_kwargs=network_arguments(values),
-        seed=args.seed,
-        device="cpu",
-        **model,
-    )
-    made.set_logger(Logger(None, []))  # the callback reads what is recorded, and writes it
-    return made
-
-
-def network_arguments(values: Values) -> dict[str, Any]:
-    """Arguments of SB3's policy class."""
-    return {**values.network, "net_arch": [values.run["hidden"]] * values.run["layers"]}
-
-
-def policy_of(model: BaseAlgorithm, args: Args, values: Values) -> SB3Policy:
-    """The policy as it is now, to be played, with the statistics as they are now."""
-    envs = model.get_vec_normalize_env()
-    assert envs is not None
-    space: Any = envs.observation_space
-    description = Description(
-        algorithm=args.algo,
-        observation=args.observation,
-        group_names=list(envs.get_attr("group_names", 0)[0]),
-        observation_names=list(envs.get_attr("observation_names", 0)[0]),
-        low=space.low.tolist(),
-        high=space.high.tolist(),
-        network=network_arguments(values),
-        noise=values.run.get("noise", 0.0),
-        greedy=args.greedy,
-        clip=envs.clip_obs,
-        epsilon=envs.epsilon,
-    )
-    rms: Any = envs.obs_rms
-    return SB3Policy(description, model.policy, rms.mean, rms.var, name=args.algo)
-
-
-# -- what happens after each update ----------------------------------------------------------------
-
-
-class Progress(BaseCallback):
-    """Logs, evaluates and saves between two updates.
-
-    Args:
-        args: the run's.
-        values: the hyperparameters.
-        plan: the updates.
-        board: TensorBoard's writer.
-        done: updates done before.
-        notes: what a checkpoint remembers: totals, and the best evaluation.
-    """
-
-    def __init__(
-        self, args: Args, values: Values, plan: Plan, board: Any, done: int, notes: dict[str, Any]
-    ) -> None:
-        super().__init__()
-        self.args, self.values, self.plan, self.board = args, values, plan, board
-        self.update, self.notes = done, notes
-        self.bar = tqdm(total=plan.updates, initial=done, desc="meta-training")
-        self._played()
-
-    def _played(self) -> None:
-        """Forget what was played."""
-        self.returns: list[float] = []
-        self.scales: list[np.ndarray] = []
-        self.began = time.perf_counter()
-
-    def _init_callback(self) -> None:
-        self.names = list(self.training_env.get_attr("group_names", 0)[0])
-        self.base_lr = self.training_env.get_attr("config", 0)[0].base_lr
-
-    def _on_step(self) -> bool:
-        for info in self.locals["infos"]:
-            self.scales.append(info["lr"] / self.base_lr)
-            if "episode" in info:
-                self.returns.append(float(info["episode"]["r"]))
-                self.notes["episodes"] += 1
-                self.notes["optimizer_steps"] += info["steps"]
-        return True
-
-    def _on_rollout_start(self) -> None:
-        if self.scales:  # after an update
-            self._finish()
-
-    def _on_training_end(self) -> None:
-        self._finish()
-        self.bar.close()
-
-    def _finish(self) -> None:
-        row = self._row()
-        evaluations = self._evaluate()
-        row |= evaluations
-        with (self.args.out / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(finite(row)) + "\n")
-        log(self.board, row)
-        if self.update % self.args.save_every == 0 or self.update == self.plan.updates:
-            write_state(self.model, self.args.out, self.update, self.notes)
-        self.bar.update()
-        self.bar.set_postfix({"return": f"{row['return']:.3f}"})
-        self._played()
-
-    def _row(self) -> dict[str, Any]:
-        """The row to log, with the keys of agents/reinforce.py where there is the same."""
-        self.update += 1
-        returns = np.array(self.returns or [np.nan])
-        recorded = {
-            k.removeprefix("train/"): float(v)
-            for k, v in self.logger.name_to_value.items()
-            if k.startswith("train/")
-        }
-        self.logger.dump()
-        row = {
-            "update": self.update,
-            "return": float(returns.mean()),
-            "return_std": float(returns.std()),
-            "lr_scale": dict(zip(self.names, np.mean(self.scales, 0).tolist(), strict=True)),
-            "episodes": self.notes["episodes"],
-            "env_steps": self.model.num_timesteps,
-            "optimizer_steps": self.notes["optimizer_steps"],
-            "train": recorded,
-            "seconds": time.perf_counter() - self.began,
-        }
-        if "loss" in recorded:
-            row["loss"] = recorded["loss"]
-        if "entropy_loss" in recorded:  # over all groups; REINFORCE's is the mean
-            row["entropy"] = -recorded["entropy_loss"] / len(self.names)
-        return row
-
-    # -- evaluations ------------------------------------------------------------------------------
-
-    def _evaluate(self) -> dict[str, float]:
-        """Evaluate where it is due, and keep the best policy; what to log."""
-        every = self.args.eval_every
-        each = self.plan.episodes * self.plan.copies
-        last = self.update == self.plan.updates
-        if not every or not (
-            last or self.update * each // every > (self.update - 1) * each // every
-        ):
-            return {}
-        policy = policy_of(self.model, self.args, self.values)
-        valid = self._play(policy, self.args.variant, VALID_SEED)
-        test = self._play(policy, self.args.test_variant, VALID_SEED)
-        found = {"valid_return": _mean([r.episode_return for r in valid])}
-        found["test_return"] = _mean([r.episode_return for r in test])
-        for key in ("accuracy", "retention"):
-            found[f"test_{key}"] = _mean([r.final.get(key, float("nan")) for r in test])
-        if self.notes["best"] is None or found["valid_return"] > self.notes["best"]:
-            self.notes["best"] = found["valid_return"]  # the test variants choose nothing
-            save_sb3_policy(policy, self.args.out, "best")
-        return found
-
-    def _play(self, policy: SB3Policy, variant: str, first: int) -> list[Record]:
-        kwargs = {**self.args.env_kwargs, **policy.env_kwargs, "variant": variant}
-        env = gym.make("asg_env:" + self.args.env, **kwargs)
-        greedy, policy.greedy = policy.greedy, True
-        seeds = range(first, first + self.args.eval_episodes)
-        try:
-            return [run_episode(env, policy, self.args.env, kwargs, seed) for seed in seeds]
-        finally:
-            policy.greedy = greedy
-            env.close()
-
-
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values))
-
-
-def log(board: Any, row: dict[str, Any]) -> None:
-    """Write a row to TensorBoard."""
-    step = row["update"]
-    for name, value in row.items():
-        if isinstance(value, float):
-            group = "eval" if name.startswith(("valid_", "test_")) else "train"
-            board.add_scalar(f"{group}/{name}", value, step)
-    for group, scale in row["lr_scale"].items():
-        board.add_scalar(f"lr_scale/{group}", scale, step)
-    for name, value in row["train"].items():
-        board.add_scalar(f"sb3/{name}", value, step)
-
-
-# -- the job ---------------------------------------------------------------------------------------
 
 
 def train(args: Args) -> SB3Policy:

@@ -79,6 +79,8 @@ def _cast(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, bool):
         check_choice(name, str(value), ("True", "False"))
         return str(value) == "True"
+    if isinstance(default, str):
+        return str(value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or (isinstance(default, int) and value != int(value)):
         kind = "a whole number" if isinstance(default, int) else "a number"
@@ -107,6 +109,7 @@ ON_POLICY: Settings = {"linear": LINEAR, "normalise_reward": NORMALISE_REWARD} |
 OFF_POLICY: Settings = ON_POLICY | {
     "episodes": Setting(1, "of each copy between updates: every copy at its end, none is cut"),
     "warmup": Setting(32, "first episodes of random actions, all copies together"),
+    "replays": Setting(4, "gradient steps for each decision: decisions are dear, steps are not"),
     "linear": Setting(False, "a replay buffer goes on teaching at the end"),
 }
 PPO: Settings = {
@@ -120,12 +123,11 @@ PPO: Settings = {
     "max_grad_norm": CLIP_NORM,
     "normalize_advantage": Setting(True, "and with it, a reward's unit has no effect"),
 }
-SAC: Settings = {
+REPLAY: Settings = {
     "learning_rate": Setting(1e-3, "three times SB3's: few steps"),
     "gamma": GAMMA,
     "batch_size": Setting(128, "half of SB3's: the buffer stays small"),
     "tau": Setting(0.01, "targets follow twice as fast as SB3's, because there are few steps"),
-    "gradient_steps": Setting(-1, "one for each decision played"),
 }
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -188,14 +190,20 @@ ALGORITHMS: dict[str, Algorithm] = {
     "sac": Algorithm(
         *("stable_baselines3:SAC", "MlpPolicy", "continuous"),
         run=OFF_POLICY,
-        model=SAC,
+        model=REPLAY
+        | {
+            "ent_coef": Setting(
+                "auto_0.1", "tuned as in SB3, but from .1: the return soon counts for more"
+            )
+        },
         network={},
     ),
     "td3": Algorithm(
         *("stable_baselines3:TD3", "MlpPolicy", "continuous"),
         run=OFF_POLICY
         | {"noise": Setting(0.2, "std of the exploration, of [-1, 1]: scales move by a tenth")},
-        model=SAC | {"policy_delay": Setting(2, "critic updates for each of the policy's, SB3's")},
+        model=REPLAY
+        | {"policy_delay": Setting(2, "critic updates for each of the policy's, SB3's")},
         network={},
     ),
 }

@@ -1,4 +1,4 @@
-"""The environment copies of a Stable-Baselines3 training, and its checkpoint. No pickle.
+"""The checkpoint of a Stable-Baselines3 training. No pickle.
 
 A resumed training goes on as if nothing had happened, bit for bit on CPU, because nothing is left
 out: networks and optimizers, the replay buffer, the normalisation's statistics, every generator
@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -24,48 +23,8 @@ from torch import Tensor
 from agents.checkpoint import FILE
 from asg_env.envs.snapshot import drop_leftovers, read_tensors, write_tensors
 
-SEEDS = 1_000_000  # training episodes are seeded below this number
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")  # of the algorithm
 BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-
-
-class Copy(gym.Wrapper[Any, Any, Any, Any]):
-    """One of the environment's copies: each of its episodes has a seed of its own.
-
-    Args:
-        env: the environment.
-        key: numbers that the seeds are made of, together with the episode's number.
-    """
-
-    def __init__(self, env: gym.Env[Any, Any], key: tuple[int, ...]) -> None:
-        super().__init__(env)
-        self.key, self.episode, self.playing = key, -1, False
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """The next episode; ``seed`` is ignored."""
-        self.episode, self.playing = self.episode + 1, False
-        own = int(np.random.default_rng([*self.key, self.episode]).integers(SEEDS))
-        return self.env.reset(seed=own, options=options)
-
-    def step(self, action: Any) -> Any:
-        """As the environment does."""
-        result = self.env.step(action)
-        self.playing = not (result[2] or result[3])
-        return result
-
-    def save_episode(self, path: Path) -> tuple[int, bool]:
-        """The episode's number, and whether it is under way, in which case ``path`` is written."""
-        if self.playing:
-            self.get_wrapper_attr("save")(path)
-        return self.episode, self.playing
-
-    def load_episode(self, episode: int, path: Path | None) -> None:
-        """Start an episode; with a path, go on with the one that was saved there."""
-        self.episode = episode - 1
-        self.reset()
-        if path is not None:
-            self.get_wrapper_attr("load")(path)
-            self.playing = True
 
 
 def write_state(model: BaseAlgorithm, folder: Path, update: int, notes: dict[str, Any]) -> None:
@@ -140,7 +99,7 @@ def _copy_file(folder: Path, update: int, index: int) -> Path:
 def _drop_copies(folder: Path, kept: set[int], update: int) -> None:
     """Remove the episodes of earlier checkpoints."""
     wanted = {_copy_file(folder, update, i) for i in kept}
-    for path in set(folder.glob("copy_*.safetensors")) - wanted:
+    for path in {*folder.glob("copy_*"), *folder.glob(".copy_*")} - wanted:  # "." if it was killed
         path.unlink()
 
 
