@@ -27,7 +27,7 @@ from stable_baselines3.common.vec_env import (
 
 from agents.reinforce import EVAL_SEED
 from agents.sb3_algorithms import Algorithm, Values
-from agents.sb3_policy import Description, SB3Policy
+from agents.sb3_policy import Description, SB3Policy, network_kwargs
 
 if TYPE_CHECKING:
     from agents.sb3 import Args
@@ -180,7 +180,7 @@ def make_model(
         model["action_noise"] = NormalActionNoise(np.zeros(groups), np.full(groups, run["noise"]))
     made = algorithm.load()(
         *(algorithm.policy, envs),
-        policy_kwargs=network_arguments(values),
+        policy_kwargs=network_kwargs(network_arguments(values)),
         seed=args.seed,
         device="cpu",
         **model,
@@ -190,7 +190,7 @@ def make_model(
 
 
 def network_arguments(values: Values) -> dict[str, Any]:
-    """Arguments of SB3's policy class."""
+    """What the policy's network is made of."""
     return {**values.network, "net_arch": [values.run["hidden"]] * values.run["layers"]}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, from_numpy, nn
 
 from agents.sb3_algorithms import ALGORITHMS
@@ -21,6 +22,23 @@ from asg_env.seeding import isolated_rng
 
 KIND = "sb3"  # what the JSON says, so that no other policy is taken for one of these
 NETWORK = "policy."  # prefix of the network's tensors, beside the normalisation's
+
+
+class Aligned(FlattenExtractor):
+    """The observation as it is, in memory that torch has allocated.
+
+    numpy's may begin anywhere, and the last bits of a product of matrices depend on where: a
+    resumed run would differ from one that nothing interrupted.
+    """
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Copy."""
+        return super().forward(observations).clone()
+
+
+def network_kwargs(network: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of SB3's policy class, for those that a description holds."""
+    return {**network, "features_extractor_class": Aligned}
 
 
 @dataclass(frozen=True)
@@ -63,7 +81,7 @@ class Description:
         )
         make = ALGORITHMS[self.algorithm].policy_class()
         with isolated_rng(0):
-            return make(spaces.Box(low, high), action, _no_learning, **self.network)
+            return make(spaces.Box(low, high), action, _no_learning, **network_kwargs(self.network))
 
 
 def _no_learning(left: float) -> float:

@@ -67,7 +67,8 @@ def read_state(model: BaseAlgorithm, folder: Path) -> tuple[int, dict[str, Any]]
     if not path.exists():
         return None
     try:
-        tensors, metadata = read_tensors(path)
+        loaded, metadata = read_tensors(path)
+        tensors = {k: v.clone() for k, v in loaded.items()}  # in the file they are not aligned
         state = json.loads(metadata["state"])
         _restore(model, folder, tensors, state)
         return int(state["update"]), state["notes"]
