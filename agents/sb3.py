@@ -48,7 +48,7 @@ class Args:
     """Meta-train a policy with an algorithm of SB3, then compare it with every baseline."""
 
     algo: str = "ppo"
-    """A row of agents/sb3_algorithms.py: ppo, a2c, recurrent_ppo, trpo, sac, td3."""
+    """A row of ALGORITHMS in agents/sb3_algorithms.py."""
     hyperparameters: dict[str, int | float | str] = field(default_factory=dict)
     """Values that replace the row's, as pairs: --hyperparameters learning_rate 1e-3 episodes 4."""
     env: str = "ASG-Digits-v0"

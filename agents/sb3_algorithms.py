@@ -102,12 +102,21 @@ CLIP_NORM = Setting(0.5, "of the policy's gradient, SB3's")
 VF_COEF = Setting(0.5, "weight of the critic's loss, SB3's: the two share no weights")
 RETURNS = Setting(0.95, "SB3's: in six decisions, bias and variance hardly differ from 1's")
 
-ON_POLICY: Settings = {"linear": LINEAR, "normalise_reward": NORMALISE_REWARD} | {
+EPISODES = Setting(1, "whole episodes of each copy between updates: as many updates as can be")
+
+ON_POLICY: Settings = {
+    "episodes": EPISODES,
+    "linear": LINEAR,
+    "normalise_reward": NORMALISE_REWARD,
     "layers": LAYERS,
     "hidden": HIDDEN,
 }
+BATCHED = ON_POLICY | {
+    "batches": Setting(
+        1, "minibatches: the whole rollout, so that advantages are normalised over all copies"
+    ),
+}
 OFF_POLICY: Settings = ON_POLICY | {
-    "episodes": Setting(1, "of each copy between updates: every copy at its end, none is cut"),
     "warmup": Setting(32, "first episodes of random actions, all copies together"),
     "replays": Setting(4, "gradient steps for each decision: decisions are dear, steps are not"),
     "linear": Setting(False, "a replay buffer goes on teaching at the end"),
@@ -133,18 +142,13 @@ REPLAY: Settings = {
 ALGORITHMS: dict[str, Algorithm] = {
     "ppo": Algorithm(
         *("stable_baselines3:PPO", "MlpPolicy", "discrete"),
-        run=ON_POLICY
-        | {
-            "episodes": Setting(2, "of each copy between updates; rollouts are whole episodes"),
-            "batches": Setting(2, "minibatches of a rollout"),
-        },
+        run=BATCHED,
         model=PPO,
         network={"ortho_init": ORTHO},
     ),
     "a2c": Algorithm(
         *("stable_baselines3:A2C", "MlpPolicy", "discrete"),
-        run=ON_POLICY
-        | {"episodes": Setting(1, "of each copy between updates: its one pass wants many updates")},
+        run=ON_POLICY,
         model={
             "learning_rate": Setting(3e-3, "four times SB3's: some hundred updates"),
             "gamma": GAMMA,
@@ -159,11 +163,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "recurrent_ppo": Algorithm(
         *("sb3_contrib:RecurrentPPO", "MlpLstmPolicy", "discrete"),
-        run=ON_POLICY
-        | {
-            "episodes": Setting(2, "as in ppo; the memory starts afresh with each episode"),
-            "batches": Setting(2, "minibatches of a rollout, cut between sequences"),
-        },
+        run=BATCHED,
         model=PPO,
         network={
             "ortho_init": ORTHO,
@@ -172,11 +172,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "trpo": Algorithm(
         *("sb3_contrib:TRPO", "MlpPolicy", "discrete"),
-        run=ON_POLICY
-        | {
-            "episodes": Setting(2, "as in ppo"),
-            "batches": Setting(2, "minibatches of the critic"),
-        },
+        run=BATCHED,
         model={
             "learning_rate": Setting(3e-3, "of the critic; the policy's step is target_kl's"),
             "gamma": GAMMA,
