@@ -161,7 +161,7 @@ def test_the_learning_rate_falls_from_the_first_update_to_the_last():
     ("change", "message"),
     [
         ({"algo": "dqn"}, "--algo='dqn': expected one of ppo, a2c, recurrent_ppo, trpo, sac, td3"),
-        ({"hyperparameters": {"n_step": 3}}, "--hyperparameters='n_step': expected one of linear"),
+        ({"hyperparameters": {"n_step": 3}}, "--hyperparameters='n_step': expected one of episodes"),
         ({"hyperparameters": {"n_epochs": 2.5}}, "n_epochs 2.5: expected a whole number"),
         ({"hyperparameters": {"gamma": "high"}}, "gamma 'high': expected a number"),
         ({"hyperparameters": {"linear": 3}}, "linear='3': expected one of True, False"),
@@ -339,7 +339,7 @@ def test_the_rows_have_reinforces_keys(trained):
     assert {"update", "return", "return_std", "loss", "entropy", "lr_scale"} <= set(row)
     assert list(row["lr_scale"]) == make(**SHORT).group_names
     assert (row["episodes"], row["env_steps"], row["optimizer_steps"]) == (4, 8, 16)
-    assert row["entropy"] == pytest.approx(np.log(11), abs=0.02)  # nats, mean over the groups
+    assert row["entropy"] == pytest.approx(np.log(11), abs=0.05)  # nats, mean over the groups
 
 
 # -- the environment copies ------------------------------------------------------------------------
@@ -437,7 +437,7 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 from test_sb3 import TINY, opened
 from agents import sb3
-sb3.train(opened(Path(sys.argv[1]), TINY, episodes=16))
+sb3.train(opened(Path(sys.argv[1]), TINY, episodes=8))
 """
 
 
@@ -507,8 +507,9 @@ def test_the_best_policy_is_chosen_on_the_training_variants(tmp_path, monkeypatc
     assert len(kept) == 4  # after the first and the second evaluation
     assert kept[1] != kept[3]
     assert (tmp_path / "policy.safetensors").read_bytes() == kept[3]
-    assert [row["valid_return"] for row in rows_of(tmp_path)] == [1, 3, 2]
-    assert [row["test_return"] for row in rows_of(tmp_path)] == [1, 0, 9]
+    rows = [row for row in rows_of(tmp_path) if "valid_return" in row]
+    assert [row["valid_return"] for row in rows] == [1, 3, 2]
+    assert [row["test_return"] for row in rows] == [1, 0, 9]
 
 
 def test_the_whole_job(tmp_path, monkeypatch, capsys):
