@@ -130,7 +130,7 @@ def plot_learning(
     figure = Figure((8, 4.5), 120, layout="constrained")
     axes = figure.add_subplot()
     updates = np.array([m["update"] for m in metrics])
-    returns = np.array([m["return"] for m in metrics])
+    returns = np.array([m["return"] for m in metrics], dtype=float)
     width = max(1, len(returns) // 20)
     axes.plot(updates, returns, ".", alpha=0.3, color="C0", label="an update's mean, sampled")
     smooth = np.convolve(returns, np.ones(width) / width, "valid")

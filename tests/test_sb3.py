@@ -161,7 +161,10 @@ def test_the_learning_rate_falls_from_the_first_update_to_the_last():
     ("change", "message"),
     [
         ({"algo": "dqn"}, "--algo='dqn': expected one of ppo, a2c, recurrent_ppo, trpo, sac, td3"),
-        ({"hyperparameters": {"n_step": 3}}, "--hyperparameters='n_step': expected one of episodes"),
+        (
+            {"hyperparameters": {"n_step": 3}},
+            "--hyperparameters='n_step': expected one of episodes",
+        ),
         ({"hyperparameters": {"n_epochs": 2.5}}, "n_epochs 2.5: expected a whole number"),
         ({"hyperparameters": {"gamma": "high"}}, "gamma 'high': expected a number"),
         ({"hyperparameters": {"linear": 3}}, "linear='3': expected one of True, False"),
