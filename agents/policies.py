@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agents.baselines import SCHEDULES, SchedulePolicy
 from agents.network import LearnedPolicy, load_policy
 from asg_env.records import Policy
+
+if TYPE_CHECKING:
+    from agents.sb3_policy import SB3Policy
 
 
 def make_policy(name: str, greedy: bool | None = None) -> Policy:
@@ -28,9 +33,26 @@ def make_policy(name: str, greedy: bool | None = None) -> Policy:
     if not name or not (path.exists() or path.with_suffix(".safetensors").exists()):
         raise ValueError(
             f"{name!r} is no schedule and no file; the schedules are {', '.join(SCHEDULES)}; "
-            "agents/reinforce.py writes a folder with a learned policy"
+            "agents/reinforce.py and agents/sb3.py write a folder with a learned policy"
         )
     shown = path.resolve().name if path.is_dir() else path.stem
-    policy = LearnedPolicy(load_policy(path), greedy, shown)
+    policy = _learned(path, greedy, shown)
     policy.name += "" if policy.greedy else "_sampled"
     return policy
+
+
+def _learned(path: Path, greedy: bool | None, name: str) -> LearnedPolicy | SB3Policy:
+    """A policy of the kind that its JSON names; without one, of agents/reinforce.py."""
+    file = path / "policy.safetensors" if path.is_dir() else path.with_suffix(".safetensors")
+    if _kind(file.with_suffix(".json")) != "sb3" or not file.is_file():
+        return LearnedPolicy(load_policy(path), greedy, name)
+    from agents.sb3_policy import load_sb3_policy  # slow to import
+
+    return load_sb3_policy(file, greedy, name)
+
+
+def _kind(path: Path) -> str | None:
+    try:
+        return json.loads(path.read_text())["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # whoever loads it says what is wrong

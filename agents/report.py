@@ -105,7 +105,8 @@ def write_report(records: Sequence[Record], out: Path, reference: str) -> str:
     plot_lr(by_policy(records)[reference], out / "lr_over_time.png")
     if (out / "metrics.jsonl").exists():
         lines = (out / "metrics.jsonl").read_text().splitlines()
-        plot_learning([json.loads(line) for line in lines], records, out / "learning_curve.png")
+        metrics = [json.loads(line) for line in lines]
+        plot_learning(metrics, records, out / "learning_curve.png", reference)
     return markdown
 
 
@@ -125,20 +126,25 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def plot_learning(metrics: Sequence[dict[str, Any]], records: Sequence[Record], path: Path) -> None:
-    """Return of the sampled training episodes over updates, and the fixed schedules' returns."""
+def plot_learning(
+    metrics: Sequence[dict[str, Any]], records: Sequence[Record], path: Path, agent: str
+) -> None:
+    """Return of the sampled training episodes over updates, and the fixed schedules' returns.
+
+    ``agent`` is the policy that learned: what is named after it is no schedule.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure((8, 4.5), 120, layout="constrained")
     axes = figure.add_subplot()
     updates = np.array([m["update"] for m in metrics])
-    returns = np.array([m["return"] for m in metrics])
+    returns = np.array([m["return"] for m in metrics], dtype=float)
     width = max(1, len(returns) // 20)
     axes.plot(updates, returns, ".", alpha=0.3, color="C0", label="an update's mean, sampled")
     smooth = np.convolve(returns, np.ones(width) / width, "valid")
     axes.plot(updates[width - 1 :], smooth, color="C0", label=f"mean of {width} updates")
     for i, (name, episodes) in enumerate(by_policy(records).items()):
-        if not name.startswith("reinforce"):
+        if not name.startswith(agent):
             level = float(np.mean([r.episode_return for r in episodes.values()]))
             axes.axhline(level, linestyle="--", linewidth=1, color=f"C{i % 10}", label=name)
     axes.set(

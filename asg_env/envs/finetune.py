@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import multiprocessing
 import os
 import warnings
@@ -162,6 +163,14 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
         """Optimizer steps in one pass over the training images."""
         assert self.config.batch_size is not None
         return epoch_length(len(self.problem.splits["train"]), self.config.batch_size)
+
+    @property
+    def decisions(self) -> int:
+        """Decisions of a whole episode, of a run that does not diverge."""
+        before, windows = self._windows()
+        limit = self.config.step_limit or math.inf
+        ends = [before + sum(windows[: i + 1]) for i in range(len(windows))]
+        return next((i for i, end in enumerate(ends, 1) if end >= limit), len(ends))
 
     @property
     def threads(self) -> int:

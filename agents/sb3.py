@@ -1,0 +1,169 @@
+"""Meta-train with an algorithm of Stable-Baselines3, and compare on the test variants.
+
+    python agents/sb3.py                                    # PPO
+    python agents/sb3.py --algo sac --out runs/sac          # or a2c, recurrent_ppo, trpo, td3
+    python agents/sb3.py --hyperparameters learning_rate 1e-3 n_epochs 5 --out runs/other
+    python experiments/finetune.py --policy runs/sb3        # deploy what it learned
+
+The algorithms, some of them sb3-contrib's, and their hyperparameters, with a sentence for each, are
+the rows of agents/sb3_algorithms.py. ``--episodes`` counts as ``updates * num_envs`` of
+agents/reinforce.py does, and the variants and the comparison at the end are the same.
+
+Interrupt it whenever you like: the same command resumes, and ends with the same bits. It writes the
+policy (safetensors + JSON, the statistics of the observations included), ``best.*`` (the policy
+with the best return on held-out seeds of the *training* variants), metrics (JSONL and TensorBoard),
+the records, the table and the plots. Nothing that it writes or reads is a pickle.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from agents.baselines import COMPARED, SchedulePolicy
+from agents.checkpoint import keep_lines, open_run
+from agents.evaluate import compare
+from agents.reinforce import EVAL_SEED
+from agents.report import write_report
+from agents.sb3_algorithms import ALGORITHMS, Algorithm, Values
+from agents.sb3_model import Plan, close, make_envs, make_model, make_plan, policy_of
+from agents.sb3_policy import SB3Policy, load_sb3_policy, save_sb3_policy
+from agents.sb3_progress import Progress
+from agents.sb3_state import read_state
+from asg_env.envs.config import check_choice
+from asg_env.records import Policy
+from asg_env.seeding import isolated_rng
+
+
+@dataclass(frozen=True)
+class Args:
+    """Meta-train a policy with an algorithm of SB3, then compare it with every baseline."""
+
+    algo: str = "ppo"
+    """A row of ALGORITHMS in agents/sb3_algorithms.py."""
+    hyperparameters: dict[str, int | float | str] = field(default_factory=dict)
+    """Values that replace the row's, as pairs: --hyperparameters learning_rate 1e-3 episodes 4."""
+    env: str = "ASG-Digits-v0"
+    """Environment id."""
+    env_kwargs: dict[str, int | float | str] = field(default_factory=dict)
+    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 optimizer sgd."""
+    variant: str = "train"
+    """Variant to meta-train on; "train" draws one for each episode."""
+    test_variant: str = "test"
+    """Variant to compare on; "test" draws one for each seed."""
+    out: Path = Path("runs/sb3")
+    """Folder for everything it writes."""
+    seed: int = 0
+    """Seed of the policy, its samples and the training episodes."""
+    episodes: int = 2080
+    """Meta-training episodes of all copies together, rounded up to whole updates."""
+    num_envs: int = 8
+    """Environment copies."""
+    common_seeds: bool = True
+    """All copies play the same episodes (common random numbers); False: each has its own."""
+    workers: Literal["processes", "none"] = "processes"
+    """Where the copies run: a process each, or all in this one."""
+    observation: Literal["layerwise", "paper"] = "layerwise"
+    """Observation set."""
+    eval_every: int = 416
+    """Episodes between evaluations, greedy, on held-out seeds of the training variant (they choose
+    "best") and of the test variant (they are logged only); 0: never."""
+    eval_episodes: int = 8
+    """Episodes of each such evaluation, on each variant."""
+    select: Literal["last", "best"] = "last"
+    """The policy that is deployed: the last one, or the best one on held-out training episodes."""
+    save_every: int = 1
+    """Updates between checkpoints."""
+    greedy: bool = True
+    """Deploy the policy without exploring; False: sampled. The comparison has both."""
+    eval_seeds: int = 48
+    """Comparison episodes of each policy, spread over the test variants."""
+
+
+def check(args: Args) -> tuple[Algorithm, Values]:
+    """The algorithm and its hyperparameters; SystemExit if an argument is wrong."""
+    try:
+        check_choice("--algo", args.algo, ALGORITHMS)
+        for name in ("episodes", "num_envs", "eval_episodes", "save_every", "eval_seeds"):
+            if getattr(args, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected >= 1")
+        for name in ("seed", "eval_every"):
+            if getattr(args, name) < 0:
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected >= 0")
+        if args.select == "best" and not args.eval_every:
+            raise ValueError("--select best needs evaluations: --eval-every is 0")
+        algorithm = ALGORITHMS[args.algo]
+        return algorithm, algorithm.values(args.hyperparameters)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+
+
+def train(args: Args) -> SB3Policy:
+    """Meta-train, resuming from the checkpoint in ``args.out`` if there is one."""
+    algorithm, values = check(args)
+    torch.set_num_threads(1)
+    envs = make_envs(args, algorithm, values)
+    try:
+        with isolated_rng(args.seed):  # SB3 draws from the global generators
+            plan = make_plan(args, values, envs)
+            model = make_model(args, algorithm, values, envs, plan)
+            learn(args, values, model, plan)
+            save_sb3_policy(policy_of(model, args, values), args.out)
+    finally:
+        close(envs)
+    stem = "policy" if args.select == "last" else "best"
+    if stem == "best":
+        save_sb3_policy(load_sb3_policy(args.out / "best.safetensors"), args.out)
+    return load_sb3_policy(args.out / "policy.safetensors", args.greedy, args.algo)
+
+
+def learn(args: Args, values: Values, model: BaseAlgorithm, plan: Plan) -> None:
+    """Go on from the checkpoint, or begin, to the last update."""
+    from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+    fresh = 0, {"episodes": 0, "optimizer_steps": 0, "best": None}
+    done, notes = read_state(model, args.out) or fresh
+    keep_lines(args.out / "metrics.jsonl", done)
+    left = plan.env_steps - model.num_timesteps
+    if left > 0:
+        with SummaryWriter(args.out / "tensorboard", purge_step=done + 1) as board:
+            callback = Progress(args, values, plan, board, done, notes)
+            model.learn(left, callback, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
+
+
+def main(args: Args) -> None:
+    """Meta-train, compare with every baseline on the test variants, and report."""
+    check(args)
+    open_run(args.out, dataclasses.asdict(args))
+    policy = train(args)
+    other = "sampled" if args.greedy else "greedy"
+    path = args.out / "policy.safetensors"
+    policies: list[Policy] = [
+        policy,
+        load_sb3_policy(path, not args.greedy, f"{args.algo}_{other}"),
+        *(SchedulePolicy(name) for name in COMPARED),
+    ]
+    seeds = [EVAL_SEED + i for i in range(args.eval_seeds)]
+    records = compare(
+        *(policies, args.env, dict(args.env_kwargs), args.test_variant, seeds),
+        args.out / "records.jsonl",
+    )
+    print(write_report(records, args.out, reference=args.algo))
+    print(f"everything is in {args.out}")
+
+
+if __name__ == "__main__":
+    import tyro
+
+    try:
+        main(tyro.cli(Args))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command resumes")

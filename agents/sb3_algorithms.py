@@ -1,0 +1,222 @@
+"""The algorithms of agents/sb3.py: one row each, with a sentence for each hyperparameter.
+
+The episodes are short (six to ten decisions) and expensive (a quarter of a second to minutes), so
+that a training has thousands of decisions, not millions. SB3's defaults assume the latter.
+
+What was tried, all of it on the train variants of ASG-Digits-v0 (480 episodes, eight copies that
+share their seeds, seed 0; mean return of the four quarters of the training, then of the last policy
+without exploring on 24 held-out seeds of the same variants):
+
+==========================================================  =========================  =====
+ppo, 2 episodes an update, 2 batches                        1.040 1.077 1.165 1.217    1.212
+ppo, 1 episode, 1 batch (as below)                          1.069 1.057 1.201 1.253    1.266
+ppo on the continuous action, 2 and 2, log_std_init -.5     1.047 1.103 1.140 1.211    1.325
+the same, 1 and 1, learning rate 5e-3                       1.051 1.125 1.222 1.215    1.210
+sac as below, stopped after 37 of 60 updates                1.157 1.235 (15 and 30)    -
+==========================================================  =========================  =====
+
+One training of each: differences of .05 to .1 are within what another seed would change, so that
+PPO stays with the environment's default action. The other rows' settings follow from these and were
+not tried on the digits; that they learn is tested on a bandit.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from asg_env.envs.config import check_choice
+
+
+class Setting(NamedTuple):
+    """A hyperparameter's value, and why it is that."""
+
+    value: Any
+    why: str
+
+
+Settings = dict[str, Setting]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A row of :data:`ALGORITHMS`.
+
+    ``path`` is ``module:Class``, ``policy`` one of the class's policy aliases, ``action`` the
+    environment's kind of action. ``run`` are settings that agents/sb3.py turns into the class's
+    arguments, ``model`` are the class's arguments as they are, ``network`` the policy's.
+    """
+
+    path: str
+    policy: str
+    action: Literal["discrete", "continuous"]
+    run: Settings
+    model: Settings
+    network: Settings
+
+    def load(self) -> Any:
+        """The class."""
+        module, _, name = self.path.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def policy_class(self) -> Any:
+        """The class of its policies."""
+        return self.load().policy_aliases[self.policy]
+
+    def values(self, overrides: Mapping[str, Any]) -> Values:
+        """All values, with some replaced by name.
+
+        Raises:
+            ValueError: an unknown name (the known ones are listed), or a value of another kind.
+        """
+        parts = (self.run, self.model, self.network)
+        for name in overrides:
+            check_choice("--hyperparameters", name, [n for part in parts for n in part])
+        return Values(
+            *(
+                {n: _cast(n, overrides.get(n, s.value), s.value) for n, s in part.items()}
+                for part in parts
+            )
+        )
+
+
+class Values(NamedTuple):
+    """The values of an :class:`Algorithm`'s three kinds of settings."""
+
+    run: dict[str, Any]
+    model: dict[str, Any]
+    network: dict[str, Any]
+
+
+def _cast(name: str, value: Any, default: Any) -> Any:
+    """``value`` as the kind of number that ``default`` is; ValueError if it is none."""
+    if isinstance(default, bool):
+        check_choice(name, str(value), ("True", "False"))
+        return str(value) == "True"
+    if isinstance(default, str):
+        return str(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or (isinstance(default, int) and value != int(value)):
+        kind = "a whole number" if isinstance(default, int) else "a number"
+        raise ValueError(f"--hyperparameters {name} {value!r}: expected {kind}")
+    return type(default)(value)
+
+
+# -- settings that several rows share --------------------------------------------------------------
+
+GAMMA = Setting(1.0, "the undiscounted return is what counts, and an episode ends by itself")
+LINEAR = Setting(True, "the learning rate falls to 0 linearly: the last policy is deployed")
+NORMALISE_REWARD = Setting(
+    True, "rewards / std of the return so far: the same settings fit tasks with other losses"
+)
+LAYERS = Setting(1, "hidden layers: there are a few thousand decisions to learn from")
+HIDDEN = Setting(64, "width of a hidden layer, SB3's")
+ORTHO = Setting(True, "orthogonal initialisation, gain .01 for the last layer: nearly uniform")
+CLIP_NORM = Setting(0.5, "of the policy's gradient, SB3's")
+VF_COEF = Setting(0.5, "weight of the critic's loss, SB3's: the two share no weights")
+RETURNS = Setting(0.95, "SB3's: in six decisions, bias and variance hardly differ from 1's")
+
+EPISODES = Setting(1, "whole episodes of each copy between updates: as many updates as can be")
+
+ON_POLICY: Settings = {
+    "episodes": EPISODES,
+    "linear": LINEAR,
+    "normalise_reward": NORMALISE_REWARD,
+    "layers": LAYERS,
+    "hidden": HIDDEN,
+}
+BATCHED = ON_POLICY | {
+    "batches": Setting(
+        1, "minibatches: the whole rollout, so that advantages are normalised over all copies"
+    ),
+}
+OFF_POLICY: Settings = ON_POLICY | {
+    "warmup": Setting(32, "first episodes of random actions, all copies together"),
+    "replays": Setting(4, "gradient steps for each decision: decisions are dear, steps are not"),
+    "linear": Setting(False, "a replay buffer goes on teaching at the end"),
+}
+PPO: Settings = {
+    "learning_rate": Setting(3e-3, "ten times SB3's: there are some hundred updates, not 10^4"),
+    "gamma": GAMMA,
+    "gae_lambda": RETURNS,
+    "n_epochs": Setting(10, "SB3's: decisions are dear, passes over them are free"),
+    "clip_range": Setting(0.2, "SB3's, on the probability of all groups' levels together"),
+    "ent_coef": Setting(0.0, "a bonus over six groups keeps the policy from settling"),
+    "vf_coef": VF_COEF,
+    "max_grad_norm": CLIP_NORM,
+    "normalize_advantage": Setting(True, "and with it, a reward's unit has no effect"),
+}
+REPLAY: Settings = {
+    "learning_rate": Setting(1e-3, "three times SB3's: few steps"),
+    "gamma": GAMMA,
+    "batch_size": Setting(128, "half of SB3's: the buffer stays small"),
+    "tau": Setting(0.01, "targets follow twice as fast as SB3's, because there are few steps"),
+}
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "ppo": Algorithm(
+        *("stable_baselines3:PPO", "MlpPolicy", "discrete"),
+        run=BATCHED,
+        model=PPO,
+        network={"ortho_init": ORTHO},
+    ),
+    "a2c": Algorithm(
+        *("stable_baselines3:A2C", "MlpPolicy", "discrete"),
+        run=ON_POLICY,
+        model={
+            "learning_rate": Setting(3e-3, "four times SB3's: some hundred updates"),
+            "gamma": GAMMA,
+            "gae_lambda": Setting(1.0, "SB3's: plain returns less the critic"),
+            "ent_coef": Setting(0.0, "SB3's"),
+            "vf_coef": VF_COEF,
+            "max_grad_norm": CLIP_NORM,
+            "normalize_advantage": Setting(True, "the step should not depend on the return's"),
+            "use_rms_prop": Setting(False, "Adam, as everywhere else here"),
+        },
+        network={"ortho_init": ORTHO},
+    ),
+    "recurrent_ppo": Algorithm(
+        *("sb3_contrib:RecurrentPPO", "MlpLstmPolicy", "discrete"),
+        run=BATCHED,
+        model=PPO,
+        network={
+            "ortho_init": ORTHO,
+            "lstm_hidden_size": Setting(32, "not SB3's 256: six to ten decisions to remember"),
+        },
+    ),
+    "trpo": Algorithm(
+        *("sb3_contrib:TRPO", "MlpPolicy", "discrete"),
+        run=BATCHED,
+        model={
+            "learning_rate": Setting(3e-3, "of the critic; the policy's step is target_kl's"),
+            "gamma": GAMMA,
+            "gae_lambda": RETURNS,
+            "target_kl": Setting(0.03, "three times SB3's: six groups move in each step"),
+            "n_critic_updates": Setting(10, "passes over a rollout, SB3's"),
+            "normalize_advantage": Setting(True, "SB3's"),
+        },
+        network={"ortho_init": ORTHO},
+    ),
+    "sac": Algorithm(
+        *("stable_baselines3:SAC", "MlpPolicy", "continuous"),
+        run=OFF_POLICY,
+        model=REPLAY
+        | {
+            "ent_coef": Setting(
+                "auto_0.1", "tuned as in SB3, but from .1: the return soon counts for more"
+            )
+        },
+        network={},
+    ),
+    "td3": Algorithm(
+        *("stable_baselines3:TD3", "MlpPolicy", "continuous"),
+        run=OFF_POLICY
+        | {"noise": Setting(0.2, "std of the exploration, of [-1, 1]: scales move by a tenth")},
+        model=REPLAY
+        | {"policy_delay": Setting(2, "critic updates for each of the policy's, SB3's")},
+        network={},
+    ),
+}
+"""Every algorithm by name. A new one is a row."""
