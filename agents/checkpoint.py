@@ -92,6 +92,11 @@ def open_run(folder: Path, args: dict[str, Any]) -> None:
             )
 
 
+def due(done: int, total: int, count: int) -> bool:
+    """Whether one of ``count`` moments at equal distances in 1..total is ``done``."""
+    return done * count // total > (done - 1) * count // total
+
+
 def keep_lines(path: Path, count: int) -> None:
     """Drop what a log says beyond its first lines: what came after the last checkpoint."""
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []

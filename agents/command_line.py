@@ -16,6 +16,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 import asg_env  # noqa: F401 - registers the ids
 from asg_env.envs import FinetuneEnv
 from asg_env.registration import ENTRY_POINTS
+from asg_env.tasks.base import Task
 
 Arguments = TypeVar("Arguments")
 Value = int | float | bool | str | None
@@ -87,6 +88,19 @@ def blamed_on(option: str) -> Iterator[None]:
     except (gym.error.Error, TypeError, ValueError, OSError, ImportError) as error:
         text = " ".join(str(error).split()).partition(" was raised from the environment creator")[0]
         raise SystemExit(f"{option}: {text}") from error
+
+
+def fitting_variant(task: Task, option: str, name: str | None) -> str | None:
+    """The variant of an option; None for "train" and "test" where the task has none to draw from.
+
+    Raises:
+        SystemExit: the task has no such variant.
+    """
+    if name is not None and name in ("train", "test") and not task.variants(name):
+        return None
+    with blamed_on(option):
+        task.check_variant(name)
+    return name
 
 
 def make_env(env_id: str, kwargs: Mapping[str, Any], option: str | None = None) -> FinetuneEnv:

@@ -48,7 +48,7 @@ def compare(
     jobs = [(p, s) for s in seeds for p in policies if (p.name, s) not in done]
     bar = tqdm(total=len(policies) * len(seeds), initial=len(done), desc="comparing")
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_worker) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=worker) as pool:
         futures = [pool.submit(play, p, env_id, kwargs[p.name], s) for p, s in jobs]
         try:
             for future in as_completed(futures):
@@ -105,7 +105,7 @@ def _refusal(record: Record, reason: str, path: Path) -> str:
     )
 
 
-def _worker() -> None:
+def worker() -> None:
     """One CPU thread, and an end if the main process is killed."""
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -265,9 +265,9 @@ def sample(logits: Tensor, generator: torch.Generator) -> Tensor:
     return torch.multinomial(flat, 1, generator=generator).view(logits.shape[:-1])
 
 
-def save_policy(network: RecurrentPolicy, folder: Path) -> Path:
-    """Write ``policy.safetensors`` and ``policy.json``; return the former's path."""
-    path = folder / "policy.safetensors"
+def save_policy(network: RecurrentPolicy, folder: Path, stem: str = "policy") -> Path:
+    """Write ``STEM.safetensors`` and ``STEM.json``; return the former's path."""
+    path = folder / f"{stem}.safetensors"
     text = json.dumps(dataclasses.asdict(network.args), indent=1) + "\n"
     write_atomic(path.with_suffix(".json"), text.encode())
     write_atomic(path, save(network.state_dict()))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.baselines import SCHEDULES, SchedulePolicy
+from agents.families import load_tuned
 from agents.network import LearnedPolicy, load_policy
 from asg_env.records import Policy
 
@@ -36,6 +37,9 @@ def make_policy(name: str, greedy: bool | None = None) -> Policy:
             "agents/reinforce.py and agents/sb3.py write a folder with a learned policy"
         )
     shown = path.resolve().name if path.is_dir() else path.stem
+    tuned = path / "policy.json" if path.is_dir() else path.with_suffix(".json")
+    if _entry(tuned, "family") is not None:
+        return load_tuned(tuned)
     policy = _learned(path, greedy, shown)
     policy.name += "" if policy.greedy else "_sampled"
     return policy
@@ -44,15 +48,16 @@ def make_policy(name: str, greedy: bool | None = None) -> Policy:
 def _learned(path: Path, greedy: bool | None, name: str) -> LearnedPolicy | SB3Policy:
     """A policy of the kind that its JSON names; without one, of agents/reinforce.py."""
     file = path / "policy.safetensors" if path.is_dir() else path.with_suffix(".safetensors")
-    if _kind(file.with_suffix(".json")) != "sb3" or not file.is_file():
+    if _entry(file.with_suffix(".json"), "kind") != "sb3" or not file.is_file():
         return LearnedPolicy(load_policy(path), greedy, name)
     from agents.sb3_policy import load_sb3_policy  # slow to import
 
     return load_sb3_policy(file, greedy, name)
 
 
-def _kind(path: Path) -> str | None:
+def _entry(path: Path, name: str) -> str | None:
+    """An entry of a JSON file, or None."""
     try:
-        return json.loads(path.read_text())["kind"]
+        return json.loads(path.read_text())[name]
     except (OSError, ValueError, KeyError, TypeError):
         return None  # whoever loads it says what is wrong

@@ -46,12 +46,13 @@ from tqdm import tqdm
 from agents.baselines import COMPARED, SchedulePolicy
 from agents.checkpoint import (
     Checkpoint,
+    due,
     keep_lines,
     open_run,
     read_checkpoint,
     write_checkpoint,
 )
-from agents.command_line import EnvKwargs, blamed_on, make_env, parse_preset
+from agents.command_line import EnvKwargs, fitting_variant, make_env, parse_preset
 from agents.evaluate import compare
 from agents.network import (
     GLOBAL_SIGNALS,
@@ -64,7 +65,6 @@ from agents.network import (
 )
 from agents.report import write_report
 from asg_env.records import Policy
-from asg_env.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,8 @@ class Args:
     """Observation set."""
     greedy: bool = True
     """Deploy the policy without exploring; False: sampled (paper). The comparison has both."""
+    snapshots: int = 0
+    """Policies kept on the way, at equal distances: snapshots/UPDATE.safetensors; 0: none."""
     eval_seeds: int = 48
     """Comparison episodes of each policy, spread over the test variants."""
 
@@ -334,6 +336,7 @@ class Trainer:
         self.network = RecurrentPolicy(policy, args.seed)
         self.learner = Learner(self.network, args)
         self.update = 0
+        self.totals = {"episodes": 0, "env_steps": 0, "optimizer_steps": 0}
 
     def run_update(self) -> dict[str, Any]:
         """Play one episode of every copy from the same seed, and learn from it.
@@ -341,7 +344,8 @@ class Trainer:
         Returns:
             The row to log. ``return`` and ``return_std`` are over the copies, ``loss`` and
             ``entropy`` (:class:`PolicyLoss`) means over the policy updates, ``lr_scale`` the mean
-            scale that was played for each group, [0, 1].
+            scale that was played for each group, [0, 1]; ``episodes``, ``env_steps`` (decisions)
+            and ``optimizer_steps`` are what has been played since the training began.
         """
         args, copies = self.args, self.args.num_envs
         rng = np.random.default_rng([args.seed, self.update])
@@ -350,6 +354,7 @@ class Trainer:
         observation, _ = self.envs.reset(seed=[seed] * copies)
         state, alive = self.network.initial_state(copies), np.ones(copies, dtype=bool)
         returns, levels, losses = np.zeros(copies), [], list[PolicyLoss]()
+        self._trained = np.zeros(copies, dtype=int)
         left = 1 - self.update / args.updates
         while alive.any():
             start = state
@@ -358,7 +363,11 @@ class Trainer:
             returns += (rollout.rewards * rollout.alive).sum(0).numpy()
             levels.append(rollout.actions[rollout.alive.bool()].float())
         self.update += 1
-        scales = torch.cat(levels).mean(0) / (self.network.args.levels - 1)
+        played = torch.cat(levels)
+        scales = played.mean(0) / (self.network.args.levels - 1)
+        new = {"episodes": copies, "env_steps": len(played)}
+        new["optimizer_steps"] = int(self._trained.sum())
+        self.totals = {name: count + new[name] for name, count in self.totals.items()}
         return {
             "update": self.update,
             "return": float(returns.mean()),
@@ -366,6 +375,7 @@ class Trainer:
             "loss": float(np.mean([float(row.loss) for row in losses])),
             "entropy": float(np.mean([float(row.entropy) for row in losses])),
             "lr_scale": dict(zip(self.group_names, scales.tolist(), strict=True)),
+            **self.totals,
         }
 
     def _play(
@@ -382,7 +392,8 @@ class Trainer:
                 logits, after = self.network(seen[None], state)
             state = after if self.args.carry_state else state
             actions = sample(logits, generator)[0]
-            observation, reward, terminated, truncated, _ = self.envs.step(actions.numpy())
+            observation, reward, terminated, truncated, info = self.envs.step(actions.numpy())
+            self._trained[alive] = info["steps"][alive]
             was_alive = torch.from_numpy(alive.astype(np.float32))
             rows.append((seen, actions, torch.from_numpy(reward).float(), was_alive))
             alive = alive & ~(terminated | truncated)
@@ -441,19 +452,11 @@ def fitted(args: Args) -> Args:
     task = make_env(args.env, args.env_kwargs).task
     args = dataclasses.replace(
         args,
-        variant=_variant(task, "--variant", args.variant),
-        test_variant=_variant(task, "--test-variant", args.test_variant),
+        variant=fitting_variant(task, "--variant", args.variant),
+        test_variant=fitting_variant(task, "--test-variant", args.test_variant),
     )
     make_env(args.env, training_kwargs(args))
     return args
-
-
-def _variant(task: Task, option: str, name: str | None) -> str | None:
-    if name is not None and name in ("train", "test") and not task.variants(name):
-        return None
-    with blamed_on(option):
-        task.check_variant(name)
-    return name
 
 
 def make_envs(args: Args) -> AsyncVectorEnv | SyncVectorEnv:
@@ -480,6 +483,9 @@ def train(args: Args) -> RecurrentPolicy:
         if saved is not None:
             trainer.restore(saved)
         keep_lines(metrics, trainer.update)
+        if trainer.update:
+            last = json.loads(metrics.read_text().splitlines()[-1])
+            trainer.totals = {name: last[name] for name in trainer.totals}
         board = SummaryWriter(args.out / "tensorboard", purge_step=trainer.update + 1)
         bar = tqdm(range(trainer.update, args.updates), "meta-training", args.updates)
         bar.update(trainer.update)
@@ -489,6 +495,8 @@ def train(args: Args) -> RecurrentPolicy:
             row["seconds"] = time.perf_counter() - began
             with metrics.open("a") as file:
                 file.write(json.dumps(row) + "\n")
+            if due(trainer.update, args.updates, args.snapshots):
+                save_policy(trainer.network, args.out / "snapshots", f"{trainer.update:06d}")
             write_checkpoint(args.out, trainer.checkpoint())
             _log(board, row)
             bar.set_postfix({"return": f"{row['return']:.3f}", "entropy": f"{row['entropy']:.2f}"})

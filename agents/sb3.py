@@ -30,6 +30,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.baselines import COMPARED, SchedulePolicy
 from agents.checkpoint import keep_lines, open_run
+from agents.command_line import EnvKwargs, fitting_variant, make_env, parse
 from agents.evaluate import compare
 from agents.reinforce import EVAL_SEED
 from agents.report import write_report
@@ -53,12 +54,12 @@ class Args:
     """Values that replace the row's, as pairs: --hyperparameters learning_rate 1e-3 episodes 4."""
     env: str = "ASG-Digits-v0"
     """Environment id."""
-    env_kwargs: dict[str, int | float | str] = field(default_factory=dict)
+    env_kwargs: EnvKwargs = field(default_factory=dict)
     """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 optimizer sgd."""
-    variant: str = "train"
-    """Variant to meta-train on; "train" draws one for each episode."""
-    test_variant: str = "test"
-    """Variant to compare on; "test" draws one for each seed."""
+    variant: str | None = "train"
+    """Variant to meta-train on; "train" draws one for each episode. None: the task itself."""
+    test_variant: str | None = "test"
+    """Variant to compare on; "test" draws one for each seed. None: the task itself."""
     out: Path = Path("runs/sb3")
     """Folder for everything it writes."""
     seed: int = 0
@@ -80,6 +81,8 @@ class Args:
     """Episodes of each such evaluation, on each variant."""
     select: Literal["last", "best"] = "last"
     """The policy that is deployed: the last one, or the best one on held-out training episodes."""
+    snapshots: int = 0
+    """Policies kept on the way, at equal distances: snapshots/UPDATE.safetensors; 0: none."""
     save_every: int = 1
     """Updates between checkpoints."""
     greedy: bool = True
@@ -139,9 +142,21 @@ def learn(args: Args, values: Values, model: BaseAlgorithm, plan: Plan) -> None:
             model.learn(left, callback, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
 
 
+def fitted(args: Args) -> Args:
+    """The same, with None for variants that the task does not have; SystemExit if one is bad."""
+    algorithm, _ = check(args)
+    kwargs = {"observation": args.observation, "action": algorithm.action, **args.env_kwargs}
+    task = make_env(args.env, kwargs).task
+    return dataclasses.replace(
+        args,
+        variant=fitting_variant(task, "--variant", args.variant),
+        test_variant=fitting_variant(task, "--test-variant", args.test_variant),
+    )
+
+
 def main(args: Args) -> None:
     """Meta-train, compare with every baseline on the test variants, and report."""
-    check(args)
+    args = fitted(args)
     open_run(args.out, dataclasses.asdict(args))
     policy = train(args)
     other = "sampled" if args.greedy else "greedy"
@@ -161,9 +176,7 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
     try:
-        main(tyro.cli(Args))
+        main(parse(Args, sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command resumes")

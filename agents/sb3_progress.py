@@ -11,6 +11,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
+from agents.checkpoint import due
 from agents.reinforce import EVAL_SEED
 from agents.report import finite
 from agents.sb3_algorithms import Values
@@ -80,6 +81,9 @@ class Progress(BaseCallback):
         with (self.args.out / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(finite(row)) + "\n")
         log(self.board, row)
+        if due(self.update, self.plan.updates, self.args.snapshots):
+            policy = policy_of(self.model, self.args, self.values)
+            save_sb3_policy(policy, self.args.out / "snapshots", f"{self.update:06d}")
         if self.update % self.args.save_every == 0 or self.update == self.plan.updates:
             write_state(self.model, self.args.out, self.update, self.notes)
         self.bar.update()
@@ -136,7 +140,7 @@ class Progress(BaseCallback):
             save_sb3_policy(policy, self.args.out, "best")
         return found
 
-    def _play(self, policy: SB3Policy, variant: str, first: int) -> list[Record]:
+    def _play(self, policy: SB3Policy, variant: str | None, first: int) -> list[Record]:
         kwargs = {**self.args.env_kwargs, **policy.env_kwargs, "variant": variant}
         env = gym.make("asg_env:" + self.args.env, **kwargs)
         greedy, policy.greedy = policy.greedy, True

@@ -27,7 +27,7 @@ import torch
 from tqdm import tqdm
 
 from agents.checkpoint import open_run
-from agents.command_line import EnvKwargs, make_env, parse
+from agents.command_line import EnvKwargs, fitting_variant, make_env, parse
 from agents.families import FAMILIES, TunedPolicy
 from asg_env.envs import FinetuneEnv
 from asg_env.envs.config import check_choice
@@ -155,6 +155,8 @@ def train(args: Args) -> TunedPolicy:
     except ValueError as error:
         raise SystemExit(str(error)) from error
     policy = TunedPolicy(args.family, {}, 0, args.family)
+    task = make_env(args.env, args.env_kwargs).task
+    args = dataclasses.replace(args, variant=fitting_variant(task, "--variant", args.variant))
     env = make_env(args.env, {**args.env_kwargs, "variant": args.variant, **policy.env_kwargs})
     open_run(args.out, dataclasses.asdict(args))
     search = Search(args, env)

@@ -4,10 +4,11 @@
     python experiments/benchmark.py --task visda                              # the stand-in
     python experiments/benchmark.py --agents reinforce ppo random --seeds 3
 
-Every agent trains on the training variants for the same number of episodes (so: the same number of
-optimizer steps), from several training seeds; a tuned schedule's training is its random search. Then
-all play the same evaluation seeds on the held-out variants; so do the snapshots that the learned
-agents left on their way, for the curves. Interrupt it whenever you like; the same command resumes.
+Every agent trains on the training variants for the same number of episodes (so: the same number
+of optimizer steps), from several training seeds; a tuned schedule's training is its random search.
+Then all play the same evaluation seeds on the held-out variants; so do the snapshots that the
+learned agents left on their way, for the curves. Interrupt it whenever you like; the same command
+resumes.
 
 It writes a folder for each training (``agents/``), records (JSONL), the table (Markdown + JSON),
 ``pairs.md`` (how probably one agent's return is above another's) and plots. ``--report`` makes
@@ -17,11 +18,10 @@ table and plots from the records that are there. Statistics: agents/aggregate.py
 from __future__ import annotations
 
 import dataclasses
-import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,7 @@ from tqdm import tqdm
 from agents import reinforce, sb3, tune
 from agents.baselines import SchedulePolicy
 from agents.checkpoint import open_run
-from agents.command_line import EnvKwargs, make_env, parse
+from agents.command_line import EnvKwargs, fitting_variant, make_env, parse
 from agents.evaluate import compare, worker
 from agents.families import FAMILIES
 from agents.policies import make_policy
@@ -47,7 +47,7 @@ from experiments.generalization import IDS
 DONE = "done"  # a file in the folder of a training that has ended
 SNAPSHOT_SEEDS = 6  # evaluation seeds of a snapshot
 QUICK_KWARGS = {"budget": 4, "window": 2}  # optimizer steps
-COPIES = 8  # environment copies of a learned agent, all in one process
+COPIES = 8  # environment copies of an SB3 agent, as many as REINFORCE has
 
 
 class Setup(NamedTuple):
@@ -69,33 +69,49 @@ class Agent(NamedTuple):
 
 
 def _common(setup: Setup, seed: int, out: Path) -> dict[str, Any]:
+    """Arguments that every training has."""
     places = {"env": setup.env, "env_kwargs": setup.env_kwargs, "variant": setup.variant}
     return {**places, "seed": seed, "out": out}
+
+
+def _on_the_way(setup: Setup) -> dict[str, Any]:
+    """Arguments of every learned agent's training: all in one process."""
+    return {"workers": "none", "snapshots": setup.snapshots, "test_variant": setup.test_variant}
 
 
 def _reinforce(preset: str, setup: Setup, seed: int, out: Path) -> Any:
     """REINFORCE in this benchmark's environment, whatever environment its preset has."""
     default = reinforce.PRESETS[preset]
-    copies = default.num_envs if preset == "paper" else min(COPIES, setup.episodes)
-    plan = {"num_envs": copies, "updates": setup.episodes // copies, "workers": "none"}
-    whole = {"early_stop_epochs": 0, "budget_epochs": 0, "snapshots": setup.snapshots}
-    args = dataclasses.replace(default, **_common(setup, seed, out), **plan, **whole)
+    copies = min(default.num_envs, setup.episodes)
+    args = dataclasses.replace(
+        default,
+        **_common(setup, seed, out),
+        **_on_the_way(setup),
+        num_envs=copies,
+        updates=setup.episodes // copies,
+        early_stop_epochs=0,
+        budget_epochs=0,
+    )
     open_run(out, dataclasses.asdict(args))
     return reinforce.train(args)
 
 
 def _sb3(algo: str, setup: Setup, seed: int, out: Path) -> Any:
-    copies = min(COPIES, setup.episodes)
-    plan = {"num_envs": copies, "episodes": setup.episodes, "workers": "none", "eval_every": 0}
-    own = {"algo": algo, "test_variant": setup.test_variant, "snapshots": setup.snapshots}
-    args = sb3.Args(**_common(setup, seed, out), **plan, **own)  # type: ignore[arg-type]
+    args = sb3.Args(
+        **_common(setup, seed, out),
+        **_on_the_way(setup),
+        algo=algo,
+        num_envs=min(COPIES, setup.episodes),
+        episodes=setup.episodes,
+        eval_every=0,
+    )
     open_run(out, dataclasses.asdict(args))
     return sb3.train(args)
 
 
 def _tuned(family: str, setup: Setup, seed: int, out: Path) -> Any:
-    plan = {"family": family, "episodes": setup.episodes}
-    return tune.train(tune.Args(**_common(setup, seed, out), **plan))  # type: ignore[arg-type]
+    args = tune.Args(**_common(setup, seed, out), family=family, episodes=setup.episodes)
+    return tune.train(args)
 
 
 def _agents() -> dict[str, Agent]:
@@ -233,12 +249,11 @@ def setup_of(args: Args) -> Setup:
         raise SystemExit(f"unknown agent {unknown[0]!r}; known: {', '.join(AGENTS)}")
     kwargs: dict[str, Any] = {**args.env_kwargs, **(QUICK_KWARGS if args.quick else {})}
     task = make_env(IDS[args.task], kwargs, f"--task {args.task}").task
-    variants = [
-        None if v in ("train", "test") and not task.variants(v) else v
-        for v in (args.variant, args.test_variant)
-    ]
     plan = (16, 2) if args.quick else (args.episodes, args.snapshots)
-    return Setup(IDS[args.task], kwargs, *plan, *variants)
+    return Setup(
+        *(IDS[args.task], kwargs, *plan, fitting_variant(task, "--variant", args.variant)),
+        fitting_variant(task, "--test-variant", args.test_variant),
+    )
 
 
 def main(args: Args) -> str:

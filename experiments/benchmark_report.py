@@ -168,8 +168,7 @@ def plot_curves(
             axes.plot(mean[:, 0], mean[:, 1], marker=".", color=f"C{i}", label=agent)
             axes.fill_between(mean[:, 0], low, high, color=f"C{i}", alpha=0.15, linewidth=0)
         for i, (name, level) in enumerate(levels.items()):
-            style = {"linestyle": ("--", ":", "-.")[i % 3], "linewidth": 1, "color": "black"}
-            axes.axhline(level, label=name, **style)  # type: ignore[arg-type]
+            axes.axhline(level, label=name, linestyle=("--", ":")[i % 2], color="black")
         axes.set(xlabel=label)
     figure.axes[0].set_ylabel("return on held-out variants")
     figure.axes[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -186,13 +185,14 @@ def plot_intervals(rows: Sequence[dict[str, Any]], title: str, path: Path) -> No
     figure = Figure((11, 1.2 + 0.26 * len(names)), 120, layout="constrained")
     for axes, key in zip(figure.subplots(1, len(METRICS), sharey=True), METRICS, strict=True):
         for i, name in enumerate(names):
-            row, scale = cells[name, key], 1 if key == "return" else 100
+            row = cells[name, key]
+            scale = 1 if key == "return" else 100
             low, high = (scale * x for x in row["ci95"])
             colour = "C1" if name.startswith(("tuned", "random")) else "C0"
             axes.plot([low, high], [i, i], color=colour, linewidth=5, alpha=0.5)
             axes.plot([scale * row["mean"]], [i], "|", color="black", markersize=9)
         axes.set_yticks(range(len(names)), names, fontsize=8)
-        axes.set(xlabel="return" if key == "return" else f"target {key}, %".replace("target r", "r"))
+        axes.set(xlabel=key if key == "return" else f"{key}, %")
         axes.grid(axis="x", alpha=0.3)
     figure.suptitle(f"{title}: interquartile mean and 95% interval")
     figure.savefig(path)
@@ -231,8 +231,11 @@ def write_benchmark(
     plot_pairs(names, values, out / "pairs.png")
     tables = score_tables(records, "return")
     best = sorted((n for n in tables if n.startswith("tuned")), key=lambda n: -tables[n].mean())
-    levels = {name: float(tables[name].mean()) for name in dict.fromkeys([*best[:1], reference])
-              if name in tables}
+    levels = {
+        name: float(tables[name].mean())
+        for name in dict.fromkeys([*best[:1], reference])
+        if name in tables
+    }
     if snapshots:
         plot_curves(curves(snapshots, out), levels, out / "curves.png")
     return text
