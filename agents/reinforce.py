@@ -483,9 +483,8 @@ def train(args: Args) -> RecurrentPolicy:
         if saved is not None:
             trainer.restore(saved)
         keep_lines(metrics, trainer.update)
-        if trainer.update:
-            last = json.loads(metrics.read_text().splitlines()[-1])
-            trainer.totals = {name: last[name] for name in trainer.totals}
+        for line in metrics.read_text().splitlines()[-1:]:
+            trainer.totals = {name: json.loads(line)[name] for name in trainer.totals}
         board = SummaryWriter(args.out / "tensorboard", purge_step=trainer.update + 1)
         bar = tqdm(range(trainer.update, args.updates), "meta-training", args.updates)
         bar.update(trainer.update)

@@ -440,7 +440,8 @@ class Bandits(gym.vector.VectorEnv):
         reward = np.where(self.wanted > 0, scale, 1 - scale).mean(1)
         self.done += 1
         over = np.full(self.num_envs, self.done == self.decisions)
-        return self._observe(), reward, over, np.zeros(self.num_envs, dtype=bool), {}
+        info = {"steps": np.full(self.num_envs, self.done)}
+        return self._observe(), reward, over, np.zeros(self.num_envs, dtype=bool), info
 
 
 def learned(**change):

@@ -38,7 +38,8 @@ class Bandit(gym.Env):
 
     group_names = ["a", "b", "head"]
     observation_names = ["progress", "wanted/a", "wanted/b", "wanted/head"]
-    config = SimpleNamespace(base_lr=1.0)
+    config, problem = SimpleNamespace(base_lr=1.0), SimpleNamespace(fingerprint="")
+    dataset_name = "bandit"
     decisions, device, threads = 3, torch.device("cpu"), 1
 
     def __init__(self, action, observation="paper", variant=None, ragged=False):
@@ -61,7 +62,7 @@ class Bandit(gym.Env):
         return np.array([self.done / 4, *self.wanted], dtype=np.float32)
 
     def _info(self, scale):
-        return {"lr": scale, "steps": 10 * self.done}
+        return {"lr": scale, "steps": 10 * self.done, "losses": {}}
 
     def step(self, action):
         assert self.action_space.contains(action)
