@@ -1,0 +1,182 @@
+"""What a policy learned: the LR scale of each layer group over a fine-tuning run (paper, figure 5).
+
+    python experiments/action_behavior.py --records runs/benchmark_digits/records.jsonl
+    python experiments/action_behavior.py --records runs/reinforce/records.jsonl --agents reinforce
+
+Reads records that a comparison wrote; trains nothing. The figure has a panel for each agent: mean
+and standard deviation over its training seeds and episodes. The table says in numbers whether the
+backbone learns more slowly than the head, whether its learning rate falls during the run, and
+whether it is smaller where the proxy KL, which the agent had just observed, is. Writes both, and
+the table as JSON.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from agents.command_line import parse
+from agents.report import write_table
+from asg_env.records import Record, read_records
+from asg_env.statistics import mean_ci95
+
+QUESTIONS = {
+    "backbone less head": "backbone's mean scale less the head's",
+    "last less first": "backbone's scale: last decision less the first",
+    "with KL": "backbone's scale with the KL just observed (Spearman)",
+}
+
+
+@dataclass(frozen=True)
+class Args:
+    """Show how agents set the learning rates."""
+
+    records: Path = Path("runs/reinforce/records.jsonl")
+    """Records of a comparison."""
+    agents: tuple[str, ...] = ()
+    """Which agents, by name without the training seed; none: all."""
+    out: Path = Path("runs/action_behavior")
+    """Folder for everything it writes."""
+    quick: bool = False
+    """Only the first four records of each agent."""
+
+
+def by_agent(records: Sequence[Record], args: Args) -> dict[str, list[Record]]:
+    """Records of whole episodes by agent; the training seeds of an agent together."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        agent = record.policy.partition(" #")[0]
+        if record.error_type is None and (not args.agents or agent in args.agents):
+            found.setdefault(agent, []).append(record)
+    missing = [name for name in args.agents if name not in found]
+    if missing or not found:
+        known = ", ".join(dict.fromkeys(r.policy.partition(" #")[0] for r in records))
+        raise SystemExit(
+            f"--agents: no record of {', '.join(missing) or 'any'}; there are: {known}"
+        )
+    return {name: rows[:4] for name, rows in found.items()} if args.quick else found
+
+
+def answers(record: Record) -> dict[str, float]:
+    """The numbers of QUESTIONS for one episode; the last group is the head."""
+    from scipy.stats import spearmanr
+
+    scales = np.array(record.lr_scales)
+    backbone, head = scales[:, :-1].mean(1), scales[:, -1]
+    observed = np.array([loss["train_kl"] for loss in record.losses[:-1]])
+    moving = len(backbone) > 2 and np.ptp(backbone) > 0 and np.ptp(observed) > 0
+    return {
+        "backbone less head": float(backbone.mean() - head.mean()),
+        "last less first": float(backbone[-1] - backbone[0]),
+        "with KL": float(spearmanr(backbone, observed).statistic) if moving else float("nan"),
+    }
+
+
+def seed_means(records: Sequence[Record]) -> dict[str, list[float]]:
+    """The answers, averaged over the episodes of each training seed (of each episode if one)."""
+    groups: dict[str, list[dict[str, float]]] = {}
+    seeds = {record.policy for record in records}
+    for record in records:
+        key = record.policy if len(seeds) > 1 else f"{record.policy} {record.reset_seed}"
+        groups.setdefault(key, []).append(answers(record))
+    table: dict[str, list[float]] = {name: [] for name in QUESTIONS}
+    for rows in groups.values():
+        for name, values in table.items():
+            known = [row[name] for row in rows if not np.isnan(row[name])]
+            values.extend([float(np.mean(known))] if known else [])
+    return table
+
+
+def table_rows(agents: dict[str, list[Record]]) -> list[dict[str, Any]]:
+    """One entry for each agent and question."""
+    rows = []
+    for name, records in agents.items():
+        for question, values in seed_means(records).items():
+            mean, low, high = mean_ci95(values) if values else (np.nan,) * 3
+            row = {"name": name, "metric": question, "mean": mean, "ci95": [low, high]}
+            rows.append({**row, "seeds": len(values), "episodes": len(records)})
+    return rows
+
+
+def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
+    """The table for people."""
+    cells = {(r["name"], r["metric"]): r for r in rows}
+    lines = [f"| agent | {' | '.join(QUESTIONS.values())} |", "| --- | --- | --- | --- |"]
+    for name in dict.fromkeys(r["name"] for r in rows):
+        values = [_shown(cells[name, question]) for question in QUESTIONS]
+        lines.append(f"| {name} | {' | '.join(values)} |")
+    lines.append(
+        f"\n{title}. Scales are shares of the base learning rate. Means with 95% intervals "
+        "(Student's t) over training seeds, or over episodes where there is one training."
+    )
+    return "\n".join(lines)
+
+
+def _shown(row: dict[str, Any]) -> str:
+    if np.isnan(row["mean"]):
+        return "-"
+    low, high = row["ci95"]
+    ends = f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""
+    return f"{row['mean']:+.2f}{ends}"
+
+
+def plot(agents: dict[str, list[Record]], title: str, path: Path) -> None:
+    """A panel for each agent: every group's scale over the optimizer steps."""
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(agents))
+    lines = -(-len(agents) // columns)
+    figure = Figure((4.2 * columns + 1.4, 2.9 * lines + 0.6), 110, layout="constrained")
+    grid = np.atleast_1d(figure.subplots(lines, columns, sharey=True)).flat
+    for axes, (name, records) in zip(grid, agents.items(), strict=False):
+        groups = records[0].groups
+        same = [r for r in records if len(r.lr_scales) == len(records[0].lr_scales)]
+        table, edges = np.array([r.lr_scales for r in same]), np.array(same[0].steps)
+        for g, group in enumerate(groups):
+            shade = 0.15 + 0.75 * g / max(1, len(groups) - 1)
+            colour = "C3" if g == len(groups) - 1 else (0.1, shade * 0.8, 1 - shade / 2)
+            mean, spread = table[..., g].mean(0), table[..., g].std(0)
+            axes.stairs(mean, edges, baseline=None, color=colour, linewidth=1.8, label=group)
+            low, high = np.clip(mean - spread, 0, 1), np.clip(mean + spread, 0, 1)
+            axes.stairs(high, edges, baseline=low, fill=True, color=colour, alpha=0.12)
+        axes.set(title=name, ylim=(-0.02, 1.02), xlabel="optimizer step")
+        axes.grid(alpha=0.3)
+    for axes in list(grid):
+        axes.set_axis_off()
+    figure.axes[0].legend(fontsize=7)
+    figure.supylabel("LR / base LR")
+    figure.suptitle(f"{title}: mean and std over training seeds and episodes")
+    figure.savefig(path)
+
+
+def main(args: Args) -> str:
+    """Read, count, draw."""
+    if not args.records.is_file():
+        raise SystemExit(f"--records {args.records}: no such file; a comparison writes it")
+    records = list(read_records(args.records))
+    if any(not record.losses for record in records):
+        raise SystemExit(f"--records {args.records}: an older version wrote it, without losses")
+    agents = by_agent(records, args)
+    args.out.mkdir(parents=True, exist_ok=True)
+    first = next(iter(agents.values()))[0]
+    title = f"{first.env_id}, {first.dataset}"
+    rows = table_rows(agents)
+    text = markdown(rows, title)
+    write_table(text, rows, args.out)
+    plot(agents, title, args.out / "actions.png")
+    print(text)
+    return text
+
+
+if __name__ == "__main__":
+    try:
+        main(parse(Args, sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
