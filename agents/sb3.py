@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -30,83 +28,18 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.baselines import COMPARED, SchedulePolicy
 from agents.checkpoint import keep_lines, open_run
-from agents.command_line import EnvKwargs, fitting_variant, make_env, parse
+from agents.command_line import fitting_variant, make_env, parse
 from agents.evaluate import compare
 from agents.reinforce import EVAL_SEED
 from agents.report import write_report
-from agents.sb3_algorithms import ALGORITHMS, Algorithm, Values
+from agents.sb3_algorithms import Values
+from agents.sb3_args import Args, check
 from agents.sb3_model import Plan, close, make_envs, make_model, make_plan, policy_of
 from agents.sb3_policy import SB3Policy, load_sb3_policy, save_sb3_policy
 from agents.sb3_progress import Progress
 from agents.sb3_state import read_state
-from asg_env.envs.config import check_choice
 from asg_env.records import Policy
 from asg_env.seeding import isolated_rng
-
-
-@dataclass(frozen=True)
-class Args:
-    """Meta-train a policy with an algorithm of SB3, then compare it with every baseline."""
-
-    algo: str = "ppo"
-    """A row of ALGORITHMS in agents/sb3_algorithms.py."""
-    hyperparameters: dict[str, int | float | str] = field(default_factory=dict)
-    """Values that replace the row's, as pairs: --hyperparameters learning_rate 1e-3 episodes 4."""
-    env: str = "ASG-Digits-v0"
-    """Environment id."""
-    env_kwargs: EnvKwargs = field(default_factory=dict)
-    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 optimizer sgd."""
-    variant: str | None = "train"
-    """Variant to meta-train on; "train" draws one for each episode. None: the task itself."""
-    test_variant: str | None = "test"
-    """Variant to compare on; "test" draws one for each seed. None: the task itself."""
-    out: Path = Path("runs/sb3")
-    """Folder for everything it writes."""
-    seed: int = 0
-    """Seed of the policy, its samples and the training episodes."""
-    episodes: int = 2080
-    """Meta-training episodes of all copies together, rounded up to whole updates."""
-    num_envs: int = 8
-    """Environment copies."""
-    common_seeds: bool = True
-    """All copies play the same episodes (common random numbers); False: each has its own."""
-    workers: Literal["processes", "none"] = "processes"
-    """Where the copies run: a process each, or all in this one."""
-    observation: Literal["layerwise", "paper"] = "layerwise"
-    """Observation set."""
-    eval_every: int = 416
-    """Episodes between evaluations, greedy, on held-out seeds of the training variant (they choose
-    "best") and of the test variant (they are logged only); 0: never."""
-    eval_episodes: int = 8
-    """Episodes of each such evaluation, on each variant."""
-    select: Literal["last", "best"] = "last"
-    """The policy that is deployed: the last one, or the best one on held-out training episodes."""
-    snapshots: int = 0
-    """Policies kept on the way, at equal distances: snapshots/UPDATE.safetensors; 0: none."""
-    save_every: int = 1
-    """Updates between checkpoints."""
-    greedy: bool = True
-    """Deploy the policy without exploring; False: sampled. The comparison has both."""
-    eval_seeds: int = 48
-    """Comparison episodes of each policy, spread over the test variants."""
-
-
-def check(args: Args) -> tuple[Algorithm, Values]:
-    """The algorithm and its hyperparameters; SystemExit if an argument is wrong."""
-    try:
-        check_choice("--algo", args.algo, ALGORITHMS)
-        for name in ("episodes", "num_envs", "eval_episodes", "save_every", "eval_seeds"):
-            if getattr(args, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected >= 1")
-        for name in ("seed", "eval_every"):
-            if getattr(args, name) < 0:
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected >= 0")
-        if args.select == "best" and not args.eval_every:
-            raise ValueError("--select best needs evaluations: --eval-every is 0")
-        algorithm = ALGORITHMS[args.algo]
-        return algorithm, algorithm.values(args.hyperparameters)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
 
 
 def train(args: Args) -> SB3Policy:

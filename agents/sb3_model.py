@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -27,10 +27,8 @@ from stable_baselines3.common.vec_env import (
 
 from agents.reinforce import EVAL_SEED
 from agents.sb3_algorithms import Algorithm, Values
+from agents.sb3_args import Args
 from agents.sb3_policy import Description, SB3Policy, network_kwargs
-
-if TYPE_CHECKING:
-    from agents.sb3 import Args
 
 
 class Copy(gym.Wrapper[Any, Any, Any, Any]):

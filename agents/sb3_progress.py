@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -15,13 +15,11 @@ from agents.checkpoint import due
 from agents.reinforce import EVAL_SEED
 from agents.report import finite
 from agents.sb3_algorithms import Values
+from agents.sb3_args import Args
 from agents.sb3_model import Plan, policy_of
 from agents.sb3_policy import SB3Policy, save_sb3_policy
 from agents.sb3_state import write_state
 from asg_env.records import Record, run_episode
-
-if TYPE_CHECKING:
-    from agents.sb3 import Args
 
 VALID_SEED = 2 * EVAL_SEED  # the first seed of the evaluations during the training
 

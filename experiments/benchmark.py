@@ -41,7 +41,7 @@ from agents.policies import make_policy
 from agents.reinforce import EVAL_SEED
 from asg_env.envs.snapshot import write_atomic
 from asg_env.records import Policy
-from experiments.benchmark_report import write_benchmark
+from experiments.benchmark_report import training_folder, write_benchmark
 from experiments.generalization import IDS
 
 DONE = "done"  # a file in the folder of a training that has ended
@@ -166,11 +166,6 @@ class Args:
     """A tiny run that touches every agent."""
 
 
-def folder(out: Path, agent: str, seed: int) -> Path:
-    """Where a training writes."""
-    return out / "agents" / f"{agent.replace(' ', '_')}_{seed}"
-
-
 def policy_name(agent: str, seed: int) -> str:
     """How a trained policy is called in the records."""
     return f"{agent} #{seed}"
@@ -182,7 +177,7 @@ def train_all(args: Args, setup: Setup, seeds: int, out: Path) -> None:
         (name, seed)
         for seed in range(seeds)
         for name in args.agents
-        if AGENTS[name].train and not (folder(out, name, seed) / DONE).exists()
+        if AGENTS[name].train and not (training_folder(out, name, seed) / DONE).exists()
     ]
     total = seeds * sum(AGENTS[name].train is not None for name in args.agents)
     context = multiprocessing.get_context("spawn")
@@ -190,7 +185,7 @@ def train_all(args: Args, setup: Setup, seeds: int, out: Path) -> None:
         tqdm(total=total, initial=total - len(todo), desc="trainings") as bar,
         ProcessPoolExecutor(args.processes, context, initializer=_quiet_worker) as pool,
     ):
-        futures = [pool.submit(train_one, n, setup, s, folder(out, n, s)) for n, s in todo]
+        futures = [pool.submit(train_one, n, setup, s, training_folder(out, n, s)) for n, s in todo]
         try:
             for future in as_completed(futures):
                 bar.set_postfix_str(future.result())
@@ -222,7 +217,7 @@ def policies(args: Args, seeds: int, out: Path) -> list[Policy]:
         for seed in range(seeds if AGENTS[name].train else 1):
             policy: Policy
             if AGENTS[name].train:
-                policy = make_policy(str(folder(out, name, seed)))
+                policy = make_policy(str(training_folder(out, name, seed)))
             else:
                 policy = SchedulePolicy(name)
             policy.name = policy_name(name, seed)
@@ -235,7 +230,9 @@ def snapshots(args: Args, seeds: int, out: Path) -> list[Policy]:
     made: list[Policy] = []
     for name in args.agents:
         for seed in range(seeds):
-            for path in sorted((folder(out, name, seed) / "snapshots").glob("*.safetensors")):
+            for path in sorted(
+                (training_folder(out, name, seed) / "snapshots").glob("*.safetensors")
+            ):
                 policy = make_policy(str(path))
                 policy.name = f"{policy_name(name, seed)} @{int(path.stem)}"
                 made.append(policy)

@@ -22,6 +22,11 @@ AXES = (  # key in a training's metrics, label, whether it is a sum over the row
 Scores = dict[str, np.ndarray]
 
 
+def training_folder(out: Path, agent: str, seed: int) -> Path:
+    """Where a training writes."""
+    return out / "agents" / f"{agent.replace(' ', '_')}_{seed}"
+
+
 def score_tables(records: Sequence[Record], key: str) -> Scores:
     """By agent, (training seeds, evaluation seeds), of policies that are named "AGENT #SEED"."""
     found: dict[str, dict[int, dict[int, float]]] = {}
@@ -144,8 +149,8 @@ def curves(snapshots: Sequence[Record], out: Path) -> dict[str, dict[str, np.nda
         runs.setdefault(int(update), []).append(record.episode_return)
     lines: dict[str, dict[str, np.ndarray]] = {}
     for agent, seeds in found.items():
-        for seed, points in sorted(seeds.items()):
-            progress = progress_of(out / "agents" / f"{agent.replace(' ', '_')}_{seed}")
+        for number, points in sorted(seeds.items()):
+            progress = progress_of(training_folder(out, agent, number))
             for key, by_update in progress.items():
                 line = [[by_update[u], float(np.mean(points[u]))] for u in sorted(points)]
                 known = lines.setdefault(agent, {}).get(key)
