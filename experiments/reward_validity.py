@@ -148,6 +148,8 @@ def correlate(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, li
     """Mean of the variants' correlations, and its 95% interval: policies drawn anew in each."""
     rng = np.random.default_rng(0)
     mean = float(np.mean([spearman(x, y) for x, y in pairs]))
+    if np.isnan(mean):  # nothing varies, or nothing was measured
+        return mean, [mean, mean]
     drawn = []
     for x, y in pairs:
         chosen = rng.integers(0, len(x), (DRAWS, len(x)))

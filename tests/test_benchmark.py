@@ -1,0 +1,296 @@
+"""Tuned schedules, statistics, the benchmark, the reward's validity and the agents' behaviour."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from support import DIGITS_ID, make
+
+from agents import tune
+from agents.aggregate import improvement, interquartile_mean, iqm, mean_difference, resample
+from agents.checkpoint import due
+from agents.families import FAMILIES, TunedPolicy, load_tuned
+from agents.policies import make_policy
+from asg_env.records import run_episode
+from experiments import action_behavior, benchmark, reward_validity
+from experiments.benchmark_report import score_tables, verdict
+
+SHORT = {"budget": 4, "window": 2}  # two decisions
+TINY = tune.Args(family="small_backbone", env_kwargs=SHORT, episodes=12, repeats=2, finalists=2)
+
+
+@pytest.fixture(scope="module")
+def record():
+    env = make(**{"budget": 8, "window": 2, **reward_validity.HAND_TUNED})
+    kwargs = {"budget": 8, "window": 2, **reward_validity.HAND_TUNED}
+    return run_episode(env, reward_validity.RandomPath(3), DIGITS_ID, kwargs, 5)
+
+
+# -- families --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("groups", [2, 7])
+def test_families_stay_in_range_and_are_a_function_of_the_seed(name, groups):
+    family = FAMILIES[name]
+    for seed in range(20):
+        first, again = (family.draw(np.random.default_rng(seed), groups) for _ in range(2))
+        assert first == again == json.loads(json.dumps(first))
+        for progress in np.linspace(0, 1, 11):
+            scales = np.asarray(family.scales(first, float(progress), groups))
+            assert scales.shape == (groups,)
+            assert ((scales >= 0) & (scales <= 1)).all()
+
+
+def test_families_mean_what_they_say():
+    p = {"until": 0.5, "head": 0.4, "backbone": 0.1, "span": 0.6, "peak": 0.8, "decay": 0.5}
+
+    def at(name, progress):
+        return FAMILIES[name].scales(p, progress, 4).tolist()
+
+    assert at("freeze_then_unfreeze", 0.4) == [0, 0, 0, 0.4]
+    assert at("freeze_then_unfreeze", 0.5) == [0.1, 0.1, 0.1, 0.4]
+    assert at("lp_ft", 0.4) == [0, 0, 0, 0.4]
+    assert at("lp_ft", 0.6) == [0.1, 0.1, 0.1, 0.1]
+    assert at("gradual_unfreezing", 0.0) == [0, 0, 0, 0.4]
+    assert at("gradual_unfreezing", 0.2) == [0, 0, 0.1, 0.4]
+    assert at("gradual_unfreezing", 0.6) == [0.1, 0.1, 0.1, 0.4]
+    assert at("layer_decay", 0.3) == pytest.approx([0.1, 0.2, 0.4, 0.8])
+    assert at("small_backbone_cosine", 0.5) == pytest.approx([0.05, 0.05, 0.05, 0.2])
+    assert at("cosine", 1.0) == pytest.approx([0, 0, 0, 0])
+
+
+def test_a_tuned_policy_is_saved_and_found_by_its_folder(tmp_path):
+    policy = TunedPolicy("constant_vector", {"scales": [0.1] * 5 + [1.0]}, 6, "mine")
+    policy.save(tmp_path / "policy.json")
+    for path in (tmp_path, tmp_path / "policy.json"):
+        again = make_policy(str(path))
+        assert isinstance(again, TunedPolicy)
+        again.begin([*"abcdef"], ["progress"], 0)
+        assert again.act(np.array([0.3])).tolist() == np.float32([0.1] * 5 + [1.0]).tolist()
+    with pytest.raises(ValueError, match="scales for 6 layer groups, this environment has 3"):
+        again.begin([*"abc"], ["progress"], 0)
+
+
+@pytest.mark.parametrize("text", ["{", '{"family": "x"}', '{"family": "constant", "zzz": 1}'])
+def test_a_damaged_tuned_policy_is_named(tmp_path, text):
+    (tmp_path / "policy.json").write_text(text)
+    with pytest.raises(ValueError, match=r"policy\.json"):
+        load_tuned(tmp_path / "policy.json")
+
+
+# -- the search ------------------------------------------------------------------------------------
+
+
+def test_a_search_plays_its_episodes_and_keeps_the_best(tmp_path):
+    policy = tune.train(dataclasses.replace(TINY, out=tmp_path))
+    rows = [json.loads(line) for line in (tmp_path / "search.jsonl").read_text().splitlines()]
+    assert [len(row["returns"]) for row in rows] == [2, 2, 2, 3, 3]
+    first, second = rows[:3], rows[3:]
+    best = sorted(first, key=lambda r: -np.mean(r["returns"]))[:2]
+    assert [r["parameters"] for r in second] == [r["parameters"] for r in best]
+    assert not set(first[0]["seeds"]) & set(second[0]["seeds"])
+    winner = max(second, key=lambda r: np.mean(r["returns"]))
+    assert make_policy(str(tmp_path)).parameters == policy.parameters == winner["parameters"]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 4])
+def test_a_search_resumes_where_it_was_cut(tmp_path, kept):
+    whole = tune.train(dataclasses.replace(TINY, out=tmp_path / "whole"))
+    lines = (tmp_path / "whole" / "search.jsonl").read_text().splitlines(keepends=True)
+    cut = tmp_path / "cut"
+    tune.open_run(cut, dataclasses.asdict(dataclasses.replace(TINY, out=cut)))
+    (cut / "search.jsonl").write_text("".join(lines[:kept]) + lines[kept][:20])
+    again = tune.train(dataclasses.replace(TINY, out=cut))
+    assert again == whole
+    found = [json.loads(line) for line in (cut / "search.jsonl").read_text().splitlines()]
+    for row, line in zip(found, lines, strict=True):
+        assert row["returns"] == json.loads(line)["returns"]
+
+
+def test_a_bad_search_writes_nothing(tmp_path):
+    for change in ({"family": "x"}, {"episodes": 0}, {"env_kwargs": {"zzz": 1}}, {"variant": "x"}):
+        with pytest.raises(SystemExit, match=r"family|episodes|zzz|variant"):
+            tune.train(dataclasses.replace(TINY, out=tmp_path / "out", **change))
+    assert not (tmp_path / "out").exists()
+
+
+# -- statistics ------------------------------------------------------------------------------------
+
+
+def test_an_interquartile_mean_leaves_out_a_quarter_at_either_end():
+    assert interquartile_mean(np.array([[100.0, 1, 2, 3, 4, 5, 6, -50]])).tolist() == [3.5]
+
+
+def test_statistics_of_agents_that_differ_and_of_agents_that_do_not():
+    rng = np.random.default_rng(0)
+    episodes = rng.normal(0, 1, 12)  # some evaluation seeds are harder, for all
+    noise = rng.normal(0, 0.1, (3, 5, 12))
+    scores = dict(zip("abc", episodes + noise + np.array([0.5, 0, 0])[:, None, None], strict=True))
+    draws = resample(scores)
+    assert draws["a"].shape == (2000, 5, 12)
+
+    def of(function, one, other):
+        return function(scores[one], scores[other], draws[one], draws[other])
+
+    gap = of(mean_difference, "a", "b")
+    assert gap.excludes_zero
+    assert 0.4 < gap.low < gap.value < gap.high < 0.6  # paired: the episodes' spread drops out
+    assert not of(mean_difference, "b", "c").excludes_zero
+    assert of(improvement, "a", "b").value > 0.99
+    assert of(improvement, "b", "c").value + of(improvement, "c", "b").value == pytest.approx(1)
+    value = iqm(scores["a"], draws["a"])
+    assert value.low < value.value < value.high
+    assert value.high - value.low > 0.5  # unpaired: it does not
+
+
+def test_draws_keep_training_seeds_with_their_episode():
+    scores = {"a": np.arange(12.0).reshape(3, 4)}
+    drawn = resample(scores)["a"]
+    columns = drawn % 4
+    assert (columns == columns[:, :1]).all()  # a stratum is one episode
+    assert len(np.unique(drawn)) == 12
+
+
+def test_a_difference_is_claimed_only_where_its_interval_excludes_zero():
+    row = {"difference": 0.2, "difference_ci95": [0.1, 0.3]}
+    assert verdict(row) == "above"
+    assert verdict({**row, "difference_ci95": [-0.1, 0.3]}) == "equal"
+    assert verdict({"difference": -0.2, "difference_ci95": [-0.3, -0.1]}) == "below"
+    assert verdict({"difference": None}) == ""
+
+
+@pytest.mark.parametrize(("total", "count"), [(10, 3), (7, 7), (5, 1), (4, 0), (3, 5)])
+def test_snapshots_are_at_equal_distances_and_the_last_is_the_end(total, count):
+    moments = [i for i in range(1, total + 1) if due(i, total, count)]
+    assert len(moments) == min(count, total)
+    assert not moments or moments[-1] == total
+    assert len(set(np.diff([0, *moments]))) <= 2
+
+
+# -- the benchmark ---------------------------------------------------------------------------------
+
+
+def test_the_benchmark_runs_resumes_and_reports(tmp_path, monkeypatch, capsys):
+    agents = ("reinforce", "ppo", "tuned constant", "random")
+    args = benchmark.Args(
+        agents=agents, quick=True, out=tmp_path, reference="tuned constant", processes=1
+    )
+    text = benchmark.main(args)
+    assert all(f"| {name} |" in text for name in agents)
+    rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+    assert {row["name"] for row in rows} == set(agents)
+    assert {row["metric"] for row in rows} == {"return", "accuracy", "retention"}
+    for name in ("intervals.png", "pairs.png", "pairs.md", "pairs.json", "curves.png"):
+        assert (tmp_path / name).stat().st_size > 0
+    snapshots = {path.name for path in (tmp_path / "agents" / "ppo_0" / "snapshots").iterdir()}
+    assert len([name for name in snapshots if name.endswith(".safetensors")]) == 2
+    for name in ("reinforce_0", "ppo_0"):
+        lines = (tmp_path / "agents" / name / "metrics.jsonl").read_text().splitlines()
+        last = json.loads(lines[-1])
+        assert (last["episodes"], last["env_steps"], last["optimizer_steps"]) == (16, 32, 64)
+
+    def forbidden(*args):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(benchmark, "train_one", forbidden)
+    before = (tmp_path / "records.jsonl").read_bytes()
+    assert benchmark.main(args) == text
+    assert benchmark.main(dataclasses.replace(args, report=True)) == text
+    assert (tmp_path / "records.jsonl").read_bytes() == before
+    for change, reason in (({"agents": ("x",)}, "known: reinforce"), ({"episodes": 3}, "episodes")):
+        with pytest.raises(SystemExit, match=reason):
+            benchmark.main(dataclasses.replace(args, **change))
+
+
+def test_score_tables_have_a_row_for_each_training_and_a_column_for_each_episode(record):
+    records = [
+        dataclasses.replace(record, policy=f"a #{seed}", reset_seed=e, rewards=[10.0 * seed + e])
+        for e in (1, 0)
+        for seed in (1, 0)
+    ]
+    assert score_tables(records, "return")["a"].tolist() == [[0, 1], [10, 11]]
+
+
+# -- the reward's validity -------------------------------------------------------------------------
+
+
+def test_returns_are_recomputed_from_the_recorded_losses(record):
+    env = make(**record.kwargs)
+    env.reset(seed=record.reset_seed)
+    sums = dict.fromkeys(reward_validity.returns(record, 0.3), 0.0)
+    for action in record.actions:
+        *_, info = env.step(np.asarray(action, dtype=np.float32))
+        sums = {name: total + info["rewards"][name] for name, total in sums.items()}
+    assert reward_validity.returns(record, env.config.guidance) == pytest.approx(sums)
+    assert reward_validity.returns(record, 3.0) != pytest.approx(sums)
+
+
+def test_even_policies_are_constant_and_odd_ones_move():
+    for number, moves in ((0, False), (1, True), (2, False), (3, True)):
+        policy = reward_validity.RandomPath(number)
+        policy.begin([*"abc"], ["progress"], 0)
+        first, last = (policy.act(np.array([t])) for t in (0.0, 1.0))
+        assert (first != last).any() == moves
+        assert ((first >= 0) & (first <= 1) & (last >= 0) & (last <= 1)).all()
+
+
+def test_correlations_are_scipys_and_their_intervals_cover_them():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 60))
+    y = x + rng.normal(size=(2, 60))
+    expected = np.mean([spearmanr(a, b).statistic for a, b in zip(x, y, strict=True)])
+    mean, (low, high) = reward_validity.correlate(list(zip(x, y, strict=True)))
+    assert mean == pytest.approx(expected)
+    assert 0 < low < mean < high < 1
+    mean, (low, high) = reward_validity.correlate([(x[0], x[1])])
+    assert low < 0 < high
+
+
+def test_the_reward_experiment_runs_and_resumes(tmp_path, folders):
+    args = reward_validity.Args(quick=True, out=tmp_path, processes=1)
+    text = reward_validity.main(args)
+    assert "6 random policies, mean of 2 variants" in text
+    assert reward_validity.main(args) == text
+    rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+    assert {row["guidance"] for row in rows} == set(reward_validity.LAMBDAS)
+    assert {row["images"] for row in rows} == {None, 32}
+    with pytest.raises(SystemExit, match="pass --variants own"):
+        reward_validity.variant_names(
+            dataclasses.replace(args, task="image_folder", variants="test"), folders
+        )
+
+
+# -- what the agents do ----------------------------------------------------------------------------
+
+
+def test_behaviour_in_numbers(record):
+    falling = dataclasses.replace(
+        record,
+        groups=["a", "head"],
+        lr_scales=[[0.6, 1.0], [0.4, 1.0], [0.2, 1.0]],
+        losses=[{"train_kl": v} for v in (3.0, 2.0, 1.0, 0.5)],
+    )
+    found = action_behavior.answers(falling)
+    assert found["backbone less head"] == pytest.approx(-0.6)
+    assert found["last less first"] == pytest.approx(-0.4)
+    assert found["with KL"] == pytest.approx(1.0)
+    still = dataclasses.replace(falling, lr_scales=[[0.2, 1.0]] * 3)
+    assert np.isnan(action_behavior.answers(still)["with KL"])
+
+
+def test_the_behaviour_of_each_agent_is_drawn(tmp_path, record):
+    path = tmp_path / "records.jsonl"
+    names = ("one #0", "one #1", "other #0")
+    records = [dataclasses.replace(record, policy=name) for name in names]
+    path.write_text("".join(r.to_json() + "\n" for r in records))
+    args = action_behavior.Args(records=path, out=tmp_path / "out")
+    assert "| one |" in action_behavior.main(args)
+    assert (tmp_path / "out" / "actions.png").stat().st_size > 0
+    rows = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
+    assert {(r["name"], r["seeds"]) for r in rows} >= {("one", 2), ("other", 1)}
+    for change in ({"agents": ("two",)}, {"records": tmp_path / "none"}):
+        with pytest.raises(SystemExit, match="two|none"):
+            action_behavior.main(dataclasses.replace(args, **change))
