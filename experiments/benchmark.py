@@ -41,9 +41,12 @@ from agents.policies import make_policy
 from agents.reinforce import EVAL_SEED
 from asg_env.envs.snapshot import write_atomic
 from asg_env.records import Policy
-from experiments.benchmark_report import training_folder, write_benchmark
+from experiments.benchmark_report import policy_name, training_folder, write_benchmark
 from experiments.generalization import IDS
 
+TUNED = "tuned "  # how the names of tuned schedules begin
+MAY_CHANGE = ("agents", "processes", "seeds", "search_seeds", "eval_seeds", "report", "reference")
+"""Arguments that may change between calls: what is in the folder stays true."""
 DONE = "done"  # a file in the folder of a training that has ended
 SNAPSHOT_SEEDS = 6  # evaluation seeds of a snapshot
 QUICK_KWARGS = {"budget": 4, "window": 2}  # optimizer steps
@@ -124,7 +127,7 @@ def _agents() -> dict[str, Agent]:
     for name in ("ppo", "recurrent_ppo", "a2c", "trpo", "sac", "td3"):
         table[name] = Agent(f"agents/sb3.py --algo {name}", partial(_sb3, name))
     for name, family in FAMILIES.items():
-        table[f"tuned {name}"] = Agent(f"random search: {family.about}", partial(_tuned, name))
+        table[f"{TUNED}{name}"] = Agent(f"random search: {family.about}", partial(_tuned, name))
     return {**table, "random": Agent("any LR scale at any time", None)}
 
 
@@ -149,7 +152,9 @@ class Args:
     episodes: int = 800
     """Training episodes of each agent and training seed."""
     seeds: int = 5
-    """Training seeds of each agent."""
+    """Training seeds of each learned agent."""
+    search_seeds: int = 2
+    """Training seeds of each tuned schedule, whose training is a search."""
     eval_seeds: int = 12
     """Evaluation episodes of each trained policy."""
     snapshots: int = 6
@@ -166,26 +171,29 @@ class Args:
     """A tiny run that touches every agent."""
 
 
-def policy_name(agent: str, seed: int) -> str:
-    """How a trained policy is called in the records."""
-    return f"{agent} #{seed}"
+def trainings(args: Args) -> list[tuple[str, int]]:
+    """Agent and training seed of each training, the first seeds first."""
+    counts = {name: _seeds(args, name) for name in args.agents if AGENTS[name].train}
+    most = max(counts.values(), default=0)
+    return [(n, seed) for seed in range(most) for n, count in counts.items() if seed < count]
 
 
-def train_all(args: Args, setup: Setup, seeds: int, out: Path) -> None:
+def _seeds(args: Args, agent: str) -> int:
+    if args.quick:
+        return 1
+    return args.search_seeds if agent.startswith(TUNED) else args.seeds
+
+
+def train_all(args: Args, setup: Setup, out: Path) -> None:
     """Every training that has not ended yet, side by side."""
-    todo = [
-        (name, seed)
-        for seed in range(seeds)
-        for name in args.agents
-        if AGENTS[name].train and not (training_folder(out, name, seed) / DONE).exists()
-    ]
-    total = seeds * sum(AGENTS[name].train is not None for name in args.agents)
+    every = [(name, seed, training_folder(out, name, seed)) for name, seed in trainings(args)]
+    todo = [training for training in every if not (training[2] / DONE).exists()]
     context = multiprocessing.get_context("spawn")
     with (
-        tqdm(total=total, initial=total - len(todo), desc="trainings") as bar,
+        tqdm(total=len(every), initial=len(every) - len(todo), desc="trainings") as bar,
         ProcessPoolExecutor(args.processes, context, initializer=_quiet_worker) as pool,
     ):
-        futures = [pool.submit(train_one, n, setup, s, training_folder(out, n, s)) for n, s in todo]
+        futures = [pool.submit(train_one, setup, *training) for training in todo]
         try:
             for future in as_completed(futures):
                 bar.set_postfix_str(future.result())
@@ -201,7 +209,7 @@ def _quiet_worker() -> None:
     worker()
 
 
-def train_one(agent: str, setup: Setup, seed: int, out: Path) -> str:
+def train_one(setup: Setup, agent: str, seed: int, out: Path) -> str:
     """One training; what it was."""
     train = AGENTS[agent].train
     assert train is not None
@@ -210,32 +218,27 @@ def train_one(agent: str, setup: Setup, seed: int, out: Path) -> str:
     return policy_name(agent, seed)
 
 
-def policies(args: Args, seeds: int, out: Path) -> list[Policy]:
-    """What the trainings left. An agent without a training plays as one policy."""
-    made: list[Policy] = []
-    for name in args.agents:
-        for seed in range(seeds if AGENTS[name].train else 1):
-            policy: Policy
-            if AGENTS[name].train:
-                policy = make_policy(str(training_folder(out, name, seed)))
-            else:
-                policy = SchedulePolicy(name)
-            policy.name = policy_name(name, seed)
-            made.append(policy)
+def policies(args: Args, out: Path) -> list[Policy]:
+    """What the trainings left, and the agents that need none."""
+    made: list[Policy] = [SchedulePolicy(n) for n in args.agents if not AGENTS[n].train]
+    for policy in made:
+        policy.name = policy_name(policy.name, 0)
+    for name, seed in trainings(args):
+        policy = make_policy(str(training_folder(out, name, seed)))
+        policy.name = policy_name(name, seed)
+        made.append(policy)
     return made
 
 
-def snapshots(args: Args, seeds: int, out: Path) -> list[Policy]:
+def snapshots(args: Args, out: Path) -> list[Policy]:
     """The policies that the learned agents left on their way."""
     made: list[Policy] = []
-    for name in args.agents:
-        for seed in range(seeds):
-            for path in sorted(
-                (training_folder(out, name, seed) / "snapshots").glob("*.safetensors")
-            ):
-                policy = make_policy(str(path))
-                policy.name = f"{policy_name(name, seed)} @{int(path.stem)}"
-                made.append(policy)
+    for name, seed in trainings(args):
+        kept = training_folder(out, name, seed) / "snapshots"
+        for path in sorted(kept.glob("*.safetensors")):
+            policy = make_policy(str(path))
+            policy.name = f"{policy_name(name, seed)} @{int(path.stem)}"
+            made.append(policy)
     return made
 
 
@@ -257,19 +260,17 @@ def main(args: Args) -> str:
     """Train, evaluate, report."""
     setup = setup_of(args)
     out = args.out or Path(f"runs/benchmark_{args.task}")
-    seeds, evaluations = (1, 2) if args.quick else (args.seeds, args.eval_seeds)
     noted = {**dataclasses.asdict(args), "setup": setup._asdict()}
-    for name in ("agents", "processes", "seeds", "eval_seeds", "report", "reference"):
-        del noted[name]  # they may change between calls: what is there stays true
+    for name in MAY_CHANGE:
+        del noted[name]
     open_run(out, noted)
     if not args.report:
-        train_all(args, setup, seeds, out)
+        train_all(args, setup, out)
     path, curves = out / "records.jsonl", out / "snapshots.jsonl"
     where = setup.env, setup.env_kwargs, setup.test_variant
-    numbers = [EVAL_SEED + k for k in range(evaluations)]
-    records = compare(policies(args, seeds, out), *where, numbers, path, args.processes)
-    on_the_way = snapshots(args, seeds, out)
-    later = compare(on_the_way, *where, numbers[:SNAPSHOT_SEEDS], curves, args.processes)
+    numbers = [EVAL_SEED + k for k in range(2 if args.quick else args.eval_seeds)]
+    records = compare(policies(args, out), *where, numbers, path, args.processes)
+    later = compare(snapshots(args, out), *where, numbers[:SNAPSHOT_SEEDS], curves, args.processes)
     text = write_benchmark(records, later, out, args.reference)
     print(text)
     return text

@@ -27,6 +27,11 @@ def training_folder(out: Path, agent: str, seed: int) -> Path:
     return out / "agents" / f"{agent.replace(' ', '_')}_{seed}"
 
 
+def policy_name(agent: str, seed: int) -> str:
+    """How a trained policy is called in the records."""
+    return f"{agent} #{seed}"
+
+
 def score_tables(records: Sequence[Record], key: str) -> Scores:
     """By agent, (training seeds, evaluation seeds), of policies that are named "AGENT #SEED"."""
     found: dict[str, dict[int, dict[int, float]]] = {}

@@ -12,9 +12,10 @@ from agents import tune
 from agents.aggregate import improvement, interquartile_mean, iqm, mean_difference, resample
 from agents.checkpoint import due
 from agents.families import FAMILIES, TunedPolicy, load_tuned
+from agents.network import PolicyArgs, RecurrentPolicy, save_policy
 from agents.policies import make_policy
 from asg_env.records import run_episode
-from experiments import action_behavior, benchmark, reward_validity
+from experiments import action_behavior, benchmark, reward_validity, transfer
 from experiments.benchmark_report import score_tables, verdict
 
 SHORT = {"budget": 4, "window": 2}  # two decisions
@@ -292,5 +293,28 @@ def test_the_behaviour_of_each_agent_is_drawn(tmp_path, record):
     rows = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
     assert {(r["name"], r["seeds"]) for r in rows} >= {("one", 2), ("other", 1)}
     for change in ({"agents": ("two",)}, {"records": tmp_path / "none"}):
-        with pytest.raises(SystemExit, match="two|none"):
+        with pytest.raises(SystemExit, match=r"two|none"):
             action_behavior.main(dataclasses.replace(args, **change))
+
+
+# -- transfer --------------------------------------------------------------------------------------
+
+
+def test_a_policy_plays_on_another_task_with_another_number_of_groups(tmp_path):
+    network = RecurrentPolicy(PolicyArgs("layerwise", 5, 6, heads="shared", skip=True))
+    save_policy(network, tmp_path / "reinforce_3")
+    tuned = TunedPolicy("constant_vector", {"scales": [0.1] * 6 + [1.0]}, 7, "mine")
+    tuned.save(tmp_path / "tuned_constant_vector_0" / "policy.json")
+    args = transfer.Args(
+        policies=(str(tmp_path / "reinforce_3"),),
+        opponents=(str(tmp_path / "tuned_constant_vector_0"), "small_backbone"),
+        quick=True,
+        processes=1,
+        out=tmp_path / "out",
+    )
+    text = transfer.main(args)
+    for name in ("transferred reinforce", "tuned_constant_vector", "small_backbone"):
+        assert f"| {name} | 1 |" in text
+    assert transfer.main(args) == text
+    with pytest.raises(SystemExit, match="no schedule and no file"):
+        transfer.main(dataclasses.replace(args, policies=("nothing_0",)))
