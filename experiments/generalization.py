@@ -176,7 +176,7 @@ def main(args: Args) -> str:
     kwargs: dict[str, Any] = {**args.env_kwargs, **(QUICK if args.quick else {})}
     own = {**kwargs, "variant": args.variant}
     title = make_env(IDS[args.task], own, f"--task {args.task}").title  # before it writes anything
-    open_run(out, {**dataclasses.asdict(args), "processes": None})
+    open_run(out, {**dataclasses.asdict(args), "processes": None, "seeds": None})  # both may change
     seeds = list(range(2 if args.quick else args.seeds))
     records = compare(
         *(policies(), IDS[args.task], kwargs, args.variant, seeds),

@@ -38,6 +38,7 @@ from asg_env.envs.rewards import REWARDS, Transition, capped
 from asg_env.records import Record
 from experiments.generalization import IDS
 
+SAME = "proxy_valid_terminal"  # its return is that of proxy_valid
 LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0)
 METRICS = ("accuracy", "retention")
 FROZEN = 0.15  # probability of a scale of 0
@@ -109,14 +110,14 @@ def phis(record: Record, guidance: float) -> list[float]:
 
 
 def returns(record: Record, guidance: float) -> dict[str, float]:
-    """The return that each named reward (but the oracle) would have given."""
+    """The return that each named reward (but the oracle, and SAME) would have given."""
     phi, losses = phis(record, guidance), record.losses
     train = [capped(x["train_ce"] + guidance * x["train_kl"]) for x in losses]
     steps = [
         Transition(phi[0], phi[t - 1], phi[t], train[t - 1], train[t], t == len(phi) - 1)
         for t in range(1, len(phi))
     ]
-    terms = {name: term.value for name, term in REWARDS.items() if not term.oracle}
+    terms = {n: term.value for n, term in REWARDS.items() if not term.oracle and n != SAME}
     return {name: sum(value(step) for step in steps) for name, value in terms.items()}
 
 
@@ -176,25 +177,22 @@ def table_rows(by_variant: Sequence[Trials]) -> list[dict[str, Any]]:
 
 
 def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
-    """The table for people, best correlation with target accuracy first."""
-    cells = {(r["name"], r["guidance"], r["images"], r["metric"]): r for r in rows}
-    keys = sorted({k[:3] for k in cells}, key=lambda k: -_order(cells[(*k, "accuracy")]["mean"]))
-    lines = [
-        "| reward | lambda inside it | images | with target accuracy | with retention |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for key in keys:
-        shown = [_shown(cells[(*key, metric)]) for metric in METRICS]
-        lines.append(f"| {' | '.join([key[0], f'{key[1]:g}', str(key[2] or 'all'), *shown])} |")
+    """The tables for people: a row for each reward, a column for each lambda."""
+    cells = {(r["metric"], r["name"], r["images"], r["guidance"]): r for r in rows}
+    lines = []
+    for metric in METRICS:
+        columns = [f"lambda {guidance:g}" for guidance in LAMBDAS]
+        lines += [f"| with {metric} | images | {' | '.join(columns)} |", "| --- " * 7 + "|"]
+        for name, images in dict.fromkeys((r["name"], r["images"]) for r in rows):
+            values = [_shown(cells[metric, name, images, guidance]) for guidance in LAMBDAS]
+            lines.append(f"| {name} | {images or 'all'} | {' | '.join(values)} |")
+        lines.append("")
     lines.append(
-        f"\n{title}. Spearman's rank correlation over {rows[0]['policies']} random policies, mean "
-        f"of {rows[0]['variants']} variants, 95% bootstrap intervals over policies."
+        f"{title}. Spearman's rank correlation of the return over {rows[0]['policies']} random "
+        f"policies, mean of {rows[0]['variants']} variants, 95% bootstrap intervals over policies. "
+        "Lambda is that inside the reward. proxy_valid_terminal has the return of proxy_valid."
     )
     return "\n".join(lines)
-
-
-def _order(value: float) -> float:
-    return -2.0 if np.isnan(value) else value
 
 
 def _shown(row: dict[str, Any]) -> str:

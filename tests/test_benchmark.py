@@ -253,7 +253,7 @@ def test_correlations_are_scipys_and_their_intervals_cover_them():
 def test_the_reward_experiment_runs_and_resumes(tmp_path, folders):
     args = reward_validity.Args(quick=True, out=tmp_path, processes=1)
     text = reward_validity.main(args)
-    assert "6 random policies, mean of 2 variants" in text
+    assert "over 6 random policies, mean of 2 variants" in text
     assert reward_validity.main(args) == text
     rows = json.loads((tmp_path / "table.json").read_text())["rows"]
     assert {row["guidance"] for row in rows} == set(reward_validity.LAMBDAS)
