@@ -1,14 +1,15 @@
-"""Comparing agents over training seeds and evaluation seeds, after Agarwal et al. (NeurIPS 2021).
+"""Comparing agents over training seeds and evaluation episodes, after Agarwal et al. (2021).
 
 Interquartile means are scipy's ``trim_mean``. Intervals are percentiles of a stratified bootstrap:
-each evaluation seed (it fixes variant, new head and batch order) is a stratum, whose training seeds
-are drawn anew; unlike in rliable, the strata are drawn anew too, because we speak about other
-episodes than these. All agents share the draws of the strata, so that differences are paired.
+training seeds are drawn anew, each with all its episodes; so are the episodes within each held-out
+variant, which are the strata, as we speak about other seeds of these variants. All agents share
+the draws of the episodes, so that differences are paired. Of n there are n - 1 drawn (Rao and Wu,
+1988): drawing n of so few would understate a mean's variance by a factor of (n - 1) / n.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,43 +37,61 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
     return np.asarray(trim_mean(values, 0.25, axis=1))
 
 
-def resample(scores: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarray]:
+def resample(
+    scores: Mapping[str, np.ndarray], strata: Sequence[Hashable], seed: int = 0
+) -> dict[str, np.ndarray]:
     """Bootstrap draws.
 
     Args:
-        scores: by agent, (training seeds, evaluation seeds); the latter are the same for all.
+        scores: by agent, (training seeds, episodes); the latter are the same for all.
+        strata: of each episode, what it is drawn anew within; those that are alone in theirs make
+            up one together.
         seed: of the draws.
 
     Returns:
-        By agent, (DRAWS, training seeds, evaluation seeds).
+        By agent, (DRAWS, S, E'): of each stratum and of the training seeds one less than there
+        are, but at least one.
     """
     rng = np.random.default_rng(seed)
-    count = next(iter(scores.values())).shape[1]
-    strata = rng.integers(0, count, (DRAWS, 1, count))
-    drawn = {}
-    for name, table in scores.items():
-        rows = rng.integers(0, len(table), (DRAWS, *table.shape))
-        drawn[name] = table[rows, np.broadcast_to(strata, rows.shape)]
-    return drawn
+    members: dict[Hashable, list[int]] = {}
+    for place, name in enumerate(strata):
+        members.setdefault(name, []).append(place)
+    alone = [own[0] for own in members.values() if len(own) == 1]
+    groups = [own for own in (*members.values(), alone) if len(own) > 1 or (own is alone and own)]
+    parts = [np.array(own)[_drawn(rng, len(own))] for own in groups]
+    episodes = np.concatenate(parts, axis=1)[:, None]
+    return {
+        name: table[_drawn(rng, len(table))[..., None], episodes] for name, table in scores.items()
+    }
+
+
+def _drawn(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Indices below ``count``, (DRAWS, count - 1), or one column if there is but one."""
+    return rng.integers(0, count, (DRAWS, max(1, count - 1)))
 
 
 def _estimate(value: float, draws: np.ndarray) -> Estimate:
-    low, high = np.nanpercentile(draws, [2.5, 97.5]) if len(draws) else (np.nan, np.nan)
+    """Without an interval (NaN) where nothing could be drawn anew."""
+    low, high = np.nanpercentile(draws, [2.5, 97.5]) if np.ptp(draws) else (np.nan, np.nan)
     return Estimate(value, float(low), float(high))
 
 
+def _iqms(tables: np.ndarray) -> np.ndarray:
+    """(B, S, E) -> (B,)."""
+    return interquartile_mean(tables.reshape(len(tables), -1))
+
+
 def iqm(table: np.ndarray, draws: np.ndarray) -> Estimate:
-    """Interquartile mean of (training seeds, evaluation seeds); ``draws``: of :func:`resample`."""
-    value = float(interquartile_mean(table.reshape(1, -1))[0])
-    return _estimate(value, interquartile_mean(draws.reshape(len(draws), -1)))
+    """Interquartile mean of (training seeds, episodes); ``draws``: of :func:`resample`."""
+    return _estimate(float(_iqms(table[None])[0]), _iqms(draws))
 
 
-def mean_difference(
+def iqm_difference(
     one: np.ndarray, other: np.ndarray, draws: np.ndarray, other_draws: np.ndarray
 ) -> Estimate:
-    """Mean of ``one`` less mean of ``other``, paired by evaluation seed."""
-    gaps = draws.mean((1, 2)) - other_draws.mean((1, 2))
-    return _estimate(float(one.mean() - other.mean()), gaps)
+    """Interquartile mean of ``one`` less that of ``other``, paired by episode."""
+    value = _iqms(one[None]) - _iqms(other[None])
+    return _estimate(float(value[0]), _iqms(draws) - _iqms(other_draws))
 
 
 def _better(one: np.ndarray, other: np.ndarray) -> np.ndarray:

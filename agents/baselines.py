@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from agents.digest import digest
+
 SMALL = 0.1  # the paper's factor for the backbone
 LAYER_DECAY = 0.65  # factor from one group to the one before it (ELECTRA, BEiT: 0.65..0.9)
 WARMUP = 0.1  # share of the run in which the paper's hand-tuned schedule warms up
@@ -79,6 +81,11 @@ class SchedulePolicy:
             raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(SCHEDULES)}")
         self.schedule, self.name = schedule, name or schedule
         self.env_kwargs: dict[str, Any] = {**HAND_TUNED, **env_kwargs}
+
+    @property
+    def digest(self) -> str:
+        """What it is."""
+        return digest({"schedule": self.schedule})
 
     def begin(
         self, group_names: Sequence[str], observation_names: Sequence[str], seed: int

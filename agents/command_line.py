@@ -90,6 +90,21 @@ def blamed_on(option: str) -> Iterator[None]:
         raise SystemExit(f"{option}: {text}") from error
 
 
+def check_at_least(low: int, args: Any, *names: str) -> None:
+    """SystemExit if one of the named arguments is below ``low``."""
+    for name in names:
+        if getattr(args, name) < low:
+            option = name.replace("_", "-")
+            raise SystemExit(f"--{option} {getattr(args, name)}: expected >= {low}")
+
+
+def refuse_env_kwargs(kwargs: Mapping[str, Any], own: Mapping[str, str]) -> None:
+    """SystemExit if one of ``kwargs`` is in ``own``: who sets it instead, by name."""
+    for name, who in own.items():
+        if name in kwargs:
+            raise SystemExit(f"--env-kwargs {name}: leave it out, {who}")
+
+
 def fitting_variant(task: Task, option: str, name: str | None) -> str | None:
     """The variant of an option; None for "train" and "test" where the task has none to draw from.
 

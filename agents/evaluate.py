@@ -2,78 +2,121 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
-import torch
 from tqdm import tqdm
 
 import asg_env  # noqa: F401 - registers the ids
+from agents.parallel import run_parallel
 from asg_env.arguments import json_arguments
 from asg_env.envs import FinetuneEnv
 from asg_env.records import Policy, Record, append_records, read_records, run_episode
+from asg_env.tasks.base import Task
+
+
+class Episode(NamedTuple):
+    """What is played: a variant of the task, or "train" or "test", and the reset's seed."""
+
+    variant: str | None
+    seed: int
+
+
+def drawn(variant: str | None, seeds: Sequence[int]) -> list[Episode]:
+    """Episodes of a variant; where it is "train" or "test", each seed draws one."""
+    return [Episode(variant, seed) for seed in seeds]
+
+
+def spread(task: Task, variant: str | None, first: int, count: int) -> list[Episode]:
+    """At least ``count`` episodes, equally many of each variant of "train" or "test".
+
+    Args:
+        task: whose variants.
+        variant: a variant, or "train" or "test".
+        first: the first seed; each episode has its own.
+        count: how many, rounded up to a multiple of the variants.
+    """
+    names = task.variants(variant) if variant in ("train", "test") else [variant]
+    rounds = -(-count // len(names))
+    return [Episode(names[k % len(names)], first + k) for k in range(rounds * len(names))]
 
 
 def compare(
     policies: Sequence[Policy],
     env_id: str,
     env_kwargs: dict[str, Any],
-    variant: str | None,
-    seeds: Sequence[int],
+    episodes: Sequence[Episode],
     path: Path,
     processes: int = 2,
 ) -> list[Record]:
-    """Play every policy on every seed; the same seeds, variants and networks for each.
+    """Play every policy in every episode; the same seeds, variants and networks for each.
 
     Records are appended to ``path`` as they come; those already there are not played again.
+
+    Args:
+        policies: each has its own name.
+        env_id, env_kwargs: the environment; the policies' own arguments are added.
+        episodes: each has its own seed.
+        path: a JSONL file.
+        processes: episodes at a time.
+
+    Returns:
+        The records, all of the first policy first.
 
     Raises:
         SystemExit: a record there is not what would be played now, or the images or the network
             changed in between.
+        ValueError: two policies of one name, or two episodes of one seed.
     """
-    kwargs = {p.name: {**env_kwargs, **p.env_kwargs, "variant": variant} for p in policies}
-    wanted = {(p.name, s) for p in policies for s in seeds}
+    names, seeds = [p.name for p in policies], [e.seed for e in episodes]
+    for what, values in (("policies' names", names), ("seeds", seeds)):
+        if len(set(values)) < len(values):
+            raise ValueError(f"{what} {values}: expected each once")
+    jobs = {
+        (p.name, e.seed): (p, env_id, {**env_kwargs, **p.env_kwargs, "variant": e.variant}, e.seed)
+        for e in episodes
+        for p in policies
+    }
     found = {(r.policy, r.reset_seed): r for r in read_records(path)}
-    done = {key: record for key, record in found.items() if key in wanted}
+    done = {key: record for key, record in found.items() if key in jobs}
     if done:
-        problems = known_problems(env_id, kwargs[policies[0].name], variant)
-        for record in done.values():
-            check_record(record, env_id, kwargs[record.policy], problems, path)
-    jobs = [(p, s) for s in seeds for p in policies if (p.name, s) not in done]
-    bar = tqdm(total=len(policies) * len(seeds), initial=len(done), desc="comparing")
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=worker) as pool:
-        futures = [pool.submit(play, p, env_id, kwargs[p.name], s) for p, s in jobs]
-        try:
-            for future in as_completed(futures):
-                record = future.result()
-                append_records(path, [record])
-                done[record.policy, record.reset_seed] = record
-                bar.update()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    bar.close()
+        problems = known_problems(env_id, jobs[next(iter(done))][2], [e.variant for e in episodes])
+        for key, record in done.items():
+            policy, _, kwargs, _ = jobs[key]
+            check_record(record, policy, env_id, kwargs, problems, path)
+    left = [job for key, job in jobs.items() if key not in done]
+    with tqdm(total=len(jobs), initial=len(done), desc="comparing") as bar:
+
+        def keep(record: Record) -> None:
+            append_records(path, [record])
+            done[record.policy, record.reset_seed] = record
+            bar.update()
+
+        if left:
+            run_parallel(play, left, processes, keep)
     check_one_problem(list(done.values()), path)
-    return [done[p.name, s] for p in policies for s in seeds]
+    return [done[p.name, e.seed] for p in policies for e in episodes]
 
 
-def known_problems(env_id: str, kwargs: dict[str, Any], variant: str | None) -> set[str]:
+def known_problems(env_id: str, kwargs: dict[str, Any], variants: Sequence[str | None]) -> set[str]:
     """Fingerprints of the problems that an episode can be about."""
     env = gym.make(env_id, **kwargs).unwrapped
     assert isinstance(env, FinetuneEnv)
-    names = env.task.variants(variant) if variant in ("train", "test") else [variant]
+    names = set[str | None]()
+    for name in variants:
+        names |= set(env.task.variants(name)) if name in ("train", "test") else {name}
     return {env.task.load(name).fingerprint for name in names}
 
 
 def check_record(
-    record: Record, env_id: str, kwargs: Mapping[str, Any], problems: Collection[str], path: Path
+    record: Record,
+    policy: Policy,
+    env_id: str,
+    kwargs: Mapping[str, Any],
+    problems: Collection[str],
+    path: Path,
 ) -> None:
     """Raise SystemExit, saying what differs, unless this episode would be played now."""
     now = json_arguments(kwargs)
@@ -81,6 +124,9 @@ def check_record(
     pairs: dict[str, tuple[Any, Any]] = {"env_id": (record.env_id, env_id)}
     pairs |= {name: (record.kwargs.get(name), now.get(name)) for name in names}
     differ = [f"{name} was {was!r}, is {is_!r}" for name, (was, is_) in pairs.items() if was != is_]
+    if record.policy_digest != policy.digest:
+        older = " (or an older version wrote it)" if not record.policy_digest else ""
+        differ.append(f"the policy is another one now{older}")
     if record.problem not in problems:
         older = " (an older version, which did not note them)" if not record.problem else ""
         differ.append(f"the images or the network are others{older}")
@@ -103,19 +149,6 @@ def _refusal(record: Record, reason: str, path: Path) -> str:
         f"{path} holds a record of policy {record.policy!r}, seed {record.reset_seed}, that does "
         f"not belong in this table: {reason}: choose another --out, or delete {path}"
     )
-
-
-def worker() -> None:
-    """One CPU thread, and an end if the main process is killed."""
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def play(policy: Policy, env_id: str, kwargs: dict[str, Any], seed: int) -> Record:

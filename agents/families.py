@@ -1,7 +1,8 @@
 """Families of schedules with free parameters, to be tuned: the learned policies' real opponents.
 
 A family draws its own parameters; what they mean stands beside each. All scales are in [0, 1], so a
-``peak`` is the search over the base learning rate, and no family can do what an agent could not.
+``peak`` is the search over the base learning rate. Schedules set any scale, while agents with
+discrete actions have tenths only; ``constant_levels`` is a schedule with the same handicap.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agents.baselines import HAND_TUNED, cosine_factor, warmup_poly_factor
+from agents.digest import digest
 from asg_env.envs.snapshot import write_atomic
 
 LOWEST = 0.01  # of factors drawn log-uniformly
@@ -82,6 +84,11 @@ FAMILIES: dict[str, Family] = {
         "a constant scale for each group",
         _constant_vector,
         lambda p, t, g: np.array(p["scales"]),
+    ),
+    "constant_levels": Family(
+        "the same, rounded to the eleven levels of the discrete action",
+        _constant_vector,
+        lambda p, t, g: np.round(np.array(p["scales"]), 1),
     ),
     "frozen_backbone": Family(
         "only the head trains",
@@ -151,11 +158,16 @@ class TunedPolicy:
     def __post_init__(self) -> None:
         self.env_kwargs: dict[str, Any] = dict(HAND_TUNED)
 
+    @property
+    def digest(self) -> str:
+        """What it is."""
+        return digest({"family": self.family, **self.parameters})
+
     def begin(
         self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
     ) -> None:
         """Get ready for one episode; ValueError if a constant vector has another length."""
-        if self.family == "constant_vector" and len(group_names) != self.groups:
+        if "scales" in self.parameters and len(group_names) != self.groups:
             raise ValueError(
                 f"{self.name!r} has scales for {self.groups} layer groups, this environment has "
                 f"{len(group_names)}: {', '.join(group_names)}"

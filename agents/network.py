@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from agents.digest import digest
 from agents.official import SUFFIXES, read_official
 from asg_env.envs.snapshot import read_tensors, write_atomic
 from asg_env.seeding import isolated_rng
@@ -210,6 +211,12 @@ class LearnedPolicy:
             "observation": network.args.observation,
             "action": "discrete" if network.args.levels == LEVELS else "continuous",
         }
+
+    @property
+    def digest(self) -> str:
+        """What it is."""
+        about = {**dataclasses.asdict(self.network.args), "greedy": self.greedy}
+        return digest(about, self.network.state_dict())
 
     def begin(
         self, group_names: Sequence[str], observation_names: Sequence[str], seed: int

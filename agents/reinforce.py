@@ -52,8 +52,14 @@ from agents.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from agents.command_line import EnvKwargs, fitting_variant, make_env, parse_preset
-from agents.evaluate import compare
+from agents.command_line import (
+    EnvKwargs,
+    fitting_variant,
+    make_env,
+    parse_preset,
+    refuse_env_kwargs,
+)
+from agents.evaluate import compare, drawn
 from agents.network import (
     GLOBAL_SIGNALS,
     LearnedPolicy,
@@ -446,9 +452,7 @@ def fitted(args: Args) -> Args:
     Raises:
         SystemExit: the environment's arguments are wrong.
     """
-    for name, option in OWN_OPTIONS.items():
-        if name in args.env_kwargs:
-            raise SystemExit(f"--env-kwargs {name}: leave it out, {option}")
+    refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     task = make_env(args.env, args.env_kwargs).task
     args = dataclasses.replace(
         args,
@@ -524,10 +528,8 @@ def main(args: Args) -> None:
         LearnedPolicy(network, not args.greedy, f"reinforce_{other}"),
         *(SchedulePolicy(name) for name in COMPARED),
     ]
-    seeds = [EVAL_SEED + i for i in range(args.eval_seeds)]
-    records = compare(
-        policies, args.env, run_kwargs(args), args.test_variant, seeds, args.out / "records.jsonl"
-    )
+    episodes = drawn(args.test_variant, [EVAL_SEED + i for i in range(args.eval_seeds)])
+    records = compare(policies, args.env, run_kwargs(args), episodes, args.out / "records.jsonl")
     print(write_report(records, args.out, reference="reinforce"))
     print(f"everything is in {args.out}")
 

@@ -228,6 +228,6 @@ class Run:
         decisions = [row.outcome for row in self.rows if row.outcome is not None]
         final = self.rows[-1].evaluation
         assert final is not None
-        run = self.policy.name, self.env_id, self.kwargs, self.seed
+        run = self.env_id, self.kwargs, self.seed
         moments = [(row.steps, row.losses) for row in self.rows]
-        return record_of(self.env, run, moments, decisions, final["test"])
+        return record_of(self.env, self.policy, run, moments, decisions, final["test"])

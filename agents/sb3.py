@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -28,9 +29,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.baselines import COMPARED, SchedulePolicy
 from agents.checkpoint import keep_lines, open_run
-from agents.command_line import fitting_variant, make_env, parse
-from agents.evaluate import compare
-from agents.reinforce import EVAL_SEED
+from agents.command_line import fitting_variant, make_env, parse, refuse_env_kwargs
+from agents.evaluate import compare, drawn
+from agents.reinforce import EVAL_SEED, OWN_OPTIONS
 from agents.report import write_report
 from agents.sb3_algorithms import Values
 from agents.sb3_args import Args, check
@@ -78,6 +79,7 @@ def learn(args: Args, values: Values, model: BaseAlgorithm, plan: Plan) -> None:
 def fitted(args: Args) -> Args:
     """The same, with None for variants that the task does not have; SystemExit if one is bad."""
     algorithm, _ = check(args)
+    refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     kwargs = {"observation": args.observation, "action": algorithm.action, **args.env_kwargs}
     task = make_env(args.env, kwargs).task
     return dataclasses.replace(
@@ -87,10 +89,16 @@ def fitted(args: Args) -> Args:
     )
 
 
+def noted(args: Args) -> dict[str, Any]:
+    """What a folder remembers: the arguments and every hyperparameter's value."""
+    _, values = check(args)
+    return {**dataclasses.asdict(args), "values": values._asdict()}
+
+
 def main(args: Args) -> None:
     """Meta-train, compare with every baseline on the test variants, and report."""
     args = fitted(args)
-    open_run(args.out, dataclasses.asdict(args))
+    open_run(args.out, noted(args))
     policy = train(args)
     other = "sampled" if args.greedy else "greedy"
     path = args.out / "policy.safetensors"
@@ -99,9 +107,9 @@ def main(args: Args) -> None:
         load_sb3_policy(path, not args.greedy, f"{args.algo}_{other}"),
         *(SchedulePolicy(name) for name in COMPARED),
     ]
-    seeds = [EVAL_SEED + i for i in range(args.eval_seeds)]
+    episodes = drawn(args.test_variant, [EVAL_SEED + i for i in range(args.eval_seeds)])
     records = compare(
-        *(policies, args.env, dict(args.env_kwargs), args.test_variant, seeds),
+        *(policies, args.env, dict(args.env_kwargs), episodes),
         args.out / "records.jsonl",
     )
     print(write_report(records, args.out, reference=args.algo))

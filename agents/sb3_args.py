@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from agents.command_line import EnvKwargs
+from agents.command_line import EnvKwargs, check_at_least
 from agents.sb3_algorithms import ALGORITHMS, Algorithm, Values
 from asg_env.envs.config import check_choice
 
@@ -35,8 +35,9 @@ class Args:
     """Meta-training episodes of all copies together, rounded up to whole updates."""
     num_envs: int = 8
     """Environment copies."""
-    common_seeds: bool = True
-    """All copies play the same episodes (common random numbers); False: each has its own."""
+    common_seeds: bool | None = None
+    """All copies play the same episodes (common random numbers); False: each has its own. None: as
+    the algorithm's row says."""
     workers: Literal["processes", "none"] = "processes"
     """Where the copies run: a process each, or all in this one."""
     observation: Literal["layerwise", "paper"] = "layerwise"
@@ -60,14 +61,10 @@ class Args:
 
 def check(args: Args) -> tuple[Algorithm, Values]:
     """The algorithm and its hyperparameters; SystemExit if an argument is wrong."""
+    check_at_least(1, args, "episodes", "num_envs", "eval_episodes", "save_every", "eval_seeds")
+    check_at_least(0, args, "seed", "eval_every", "snapshots")
     try:
         check_choice("--algo", args.algo, ALGORITHMS)
-        for name in ("episodes", "num_envs", "eval_episodes", "save_every", "eval_seeds"):
-            if getattr(args, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected >= 1")
-        for name in ("seed", "eval_every"):
-            if getattr(args, name) < 0:
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected >= 0")
         if args.select == "best" and not args.eval_every:
             raise ValueError("--select best needs evaluations: --eval-every is 0")
         algorithm = ALGORITHMS[args.algo]

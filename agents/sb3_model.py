@@ -86,8 +86,9 @@ def make_envs(args: Args, algorithm: Algorithm, values: Values) -> VecNormalize:
     kwargs |= {**args.env_kwargs, "action": algorithm.action}
     in_process = args.workers == "none"
     makers: list[Callable[[], gym.Env[Any, Any]]] = []
+    common = algorithm.common_seeds if args.common_seeds is None else args.common_seeds
     for i in range(args.num_envs):
-        key = (args.seed,) if args.common_seeds else (args.seed, 1 + i)
+        key = (args.seed,) if common else (args.seed, 1 + i)
         makers.append(partial(make_copy, "asg_env:" + args.env, kwargs, key, in_process))
     methods = multiprocessing.get_all_start_methods()
     method = "forkserver" if "forkserver" in methods else "spawn"

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, from_numpy, nn
 
+from agents.digest import digest
 from agents.sb3_algorithms import ALGORITHMS
 from asg_env.envs.config import check_choice
 from asg_env.envs.finetune import LEVELS
@@ -117,6 +118,12 @@ class SB3Policy:
             "action": description.action,
         }
 
+    @property
+    def digest(self) -> str:
+        """What it is."""
+        about = {**dataclasses.asdict(self.description), "greedy": self.greedy}
+        return digest(about, _tensors(self))
+
     def begin(
         self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
     ) -> None:
@@ -172,13 +179,15 @@ def save_sb3_policy(policy: SB3Policy, folder: Path, stem: str = "policy") -> Pa
     path."""
     path = folder / f"{stem}.safetensors"
     text = json.dumps(dataclasses.asdict(policy.description), indent=1) + "\n"
-    tensors: dict[str, Tensor] = {
-        f"{NETWORK}{k}": v for k, v in policy.network.state_dict().items()
-    }
-    tensors |= {"mean": from_numpy(policy.mean), "var": from_numpy(policy.var)}
     write_atomic(path.with_suffix(".json"), text.encode())
-    write_tensors(path, tensors, {})
+    write_tensors(path, _tensors(policy), {})
     return path
+
+
+def _tensors(policy: SB3Policy) -> dict[str, Tensor]:
+    """All its numbers."""
+    weights = {f"{NETWORK}{k}": v for k, v in policy.network.state_dict().items()}
+    return {**weights, "mean": from_numpy(policy.mean), "var": from_numpy(policy.var)}
 
 
 def load_sb3_policy(path: Path, greedy: bool | None = None, name: str = "sb3") -> SB3Policy:

@@ -26,11 +26,24 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from agents.checkpoint import open_run
-from agents.command_line import EnvKwargs, fitting_variant, make_env, parse
+from agents.checkpoint import keep_lines, open_run
+from agents.command_line import (
+    EnvKwargs,
+    check_at_least,
+    fitting_variant,
+    make_env,
+    parse,
+    refuse_env_kwargs,
+)
 from agents.families import FAMILIES, TunedPolicy
 from asg_env.envs import FinetuneEnv
 from asg_env.envs.config import check_choice
+
+SEARCH = "search.jsonl"
+OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set
+    "action": "schedules set continuous scales",
+    "variant": "--variant chooses it",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,8 @@ class Args:
 
 
 class Candidate(dict[str, Any]):
-    """A line of ``search.jsonl``: ``parameters``, ``half`` (1 or 2), ``seeds``, ``returns``."""
+    """A line of ``search.jsonl``: ``half`` (1 or 2), ``parameters``, ``seeds``, ``returns``,
+    ``optimizer_steps`` of all its episodes, ``seconds``."""
 
     @property
     def score(self) -> float:
@@ -66,15 +80,27 @@ class Candidate(dict[str, Any]):
         return float(np.mean(self["returns"]))
 
 
-def episode_return(env: FinetuneEnv, policy: TunedPolicy, seed: int) -> float:
-    """The undiscounted return of one episode."""
+def read_search(path: Path) -> list[Candidate]:
+    """What a search has played so far; without the last line if a crash cut it short."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [Candidate(json.loads(line)) for line in lines if line.endswith("\n")]
+
+
+def final_score(folder: Path) -> float:
+    """Mean return of the winner on the fresh seeds of the second half: of training variants."""
+    last = [c.score for c in read_search(folder / SEARCH) if c["half"] == 2]
+    return max(last)
+
+
+def play(env: FinetuneEnv, policy: TunedPolicy, seed: int) -> tuple[float, int]:
+    """The undiscounted return of one episode, and its optimizer steps."""
     observation, _ = env.reset(seed=seed)
     policy.begin(env.group_names, env.observation_names, seed)
     total, over = 0.0, False
     while not over:
-        observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
+        observation, reward, terminated, truncated, info = env.step(policy.act(observation))
         total, over = total + reward, terminated or truncated
-    return total
+    return total, info["steps"]
 
 
 class Search:
@@ -87,10 +113,9 @@ class Search:
 
     def __init__(self, args: Args, env: FinetuneEnv) -> None:
         self.args, self.env = args, env
-        self.path = args.out / "search.jsonl"
-        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
-        self.done = [Candidate(json.loads(line)) for line in lines if line.endswith("\n")]
-        self.path.write_text("".join(line for line in lines if line.endswith("\n")))
+        self.path = args.out / SEARCH
+        self.done = read_search(self.path)
+        keep_lines(self.path, len(self.done))  # not the one that a crash cut short
         total = args.episodes
         self.candidates = max(1, total // 2 // args.repeats)
         self.finalists = min(args.finalists, self.candidates)
@@ -124,16 +149,24 @@ class Search:
         self, half: int, number: int, parameters: dict[str, Any], seeds: Sequence[int], bar: Any
     ) -> Candidate:
         place = number + (self.candidates if half == 2 else 0)
+        about = {"half": half, "parameters": parameters, "seeds": list(seeds)}
         if place < len(self.done):
+            differ = [name for name, value in about.items() if self.done[place].get(name) != value]
+            if differ:
+                raise SystemExit(
+                    f"{self.path}: candidate {place + 1} has other {' and '.join(differ)} than "
+                    f"this version would play; delete {self.args.out} to start over"
+                )
             return self.done[place]
         policy = self.policy(parameters)
-        began, returns = time.perf_counter(), []
+        began, returns, steps = time.perf_counter(), [], 0
         for seed in seeds:
-            returns.append(episode_return(self.env, policy, seed))
+            value, done = play(self.env, policy, seed)
+            returns.append(value)
+            steps += done
             bar.update()
         seconds = time.perf_counter() - began
-        row = {"half": half, "parameters": parameters, "seeds": list(seeds), "returns": returns}
-        self.done.append(Candidate(row, seconds=seconds))
+        self.done.append(Candidate(about, returns=returns, optimizer_steps=steps, seconds=seconds))
         with self.path.open("a") as file:
             file.write(json.dumps(self.done[-1]) + "\n")
         return self.done[-1]
@@ -147,13 +180,12 @@ class Search:
 def train(args: Args) -> TunedPolicy:
     """Search, or go on with it, and write the winner."""
     torch.set_num_threads(1)
+    check_at_least(1, args, "episodes", "repeats", "finalists")
     try:
         check_choice("--family", args.family, FAMILIES)
-        for name in ("episodes", "repeats", "finalists"):
-            if getattr(args, name) < 1:
-                raise ValueError(f"--{name} {getattr(args, name)}: expected >= 1")
     except ValueError as error:
         raise SystemExit(str(error)) from error
+    refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     policy = TunedPolicy(args.family, {}, 0, args.family)
     task = make_env(args.env, args.env_kwargs).task
     args = dataclasses.replace(args, variant=fitting_variant(task, "--variant", args.variant))

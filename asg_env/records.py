@@ -23,6 +23,10 @@ class Policy(Protocol):
     name: str
     env_kwargs: dict[str, Any]
 
+    @property
+    def digest(self) -> str:
+        """What it is, in a few characters: others' differ."""
+
     def begin(
         self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
     ) -> None:
@@ -55,7 +59,8 @@ class Record:
     start and after each decision, ``final`` is ``evaluate("test")`` at the end. ``device`` and
     ``threads`` (CPU) are what it ran on. ``dataset`` says what the images were, ``problem`` is the
     fingerprint of images and network; ``losses`` (decisions + 1) is ``info["losses"]`` at the start
-    and after each decision. These three are empty in records of older versions.
+    and after each decision. ``policy_digest`` is the policy's. These four are empty in records of
+    older versions.
     """
 
     policy: str
@@ -77,6 +82,7 @@ class Record:
     dataset: str = ""
     problem: str = ""
     losses: list[dict[str, float]] = field(default_factory=list)
+    policy_digest: str = ""
 
     @property
     def episode_return(self) -> float:
@@ -135,7 +141,8 @@ def decide(
 
 def record_of(
     env: gym.Env[Any, Any],
-    run: tuple[str, str, dict[str, Any], int],
+    policy: Policy,
+    run: tuple[str, dict[str, Any], int],
     moments: Sequence[tuple[int, dict[str, float]]],
     decisions: Sequence[Decision],
     final: dict[str, float],
@@ -144,7 +151,8 @@ def record_of(
 
     Args:
         env: what it was played on.
-        run: the policy's name, the environment's id and arguments, and the reset's seed.
+        policy: who played it.
+        run: the environment's id and arguments, and the reset's seed.
         moments: optimizer steps done and ``info["losses"]``, at the start and after each decision.
         decisions: all of them.
         final: ``evaluate("test")`` at the end.
@@ -152,7 +160,13 @@ def record_of(
     u: Any = env.unwrapped
     last = decisions[-1]
     return Record(
-        *(*run, u.group_names, [d.action for d in decisions], [d.reward for d in decisions]),
+        *(
+            policy.name,
+            *run,
+            u.group_names,
+            [d.action for d in decisions],
+            [d.reward for d in decisions],
+        ),
         *([d.lr_scale for d in decisions], [steps for steps, _ in moments], final),
         terminated=last.terminated,
         truncated=last.truncated,
@@ -162,6 +176,7 @@ def record_of(
         dataset=u.dataset_name,
         problem=u.problem.fingerprint,
         losses=[losses for _, losses in moments],
+        policy_digest=policy.digest,
     )
 
 
@@ -174,7 +189,7 @@ def run_episode(
         TypeError, ValueError: before the first step: an argument that no record could note.
     """
     u: Any = env.unwrapped
-    run = policy.name, env_id, json_arguments(kwargs), seed
+    run = env_id, json_arguments(kwargs), seed
     observation, info = env.reset(seed=seed)
     policy.begin(u.group_names, u.observation_names, seed)
     moments, decisions = [(info["steps"], info["losses"])], list[Decision]()
@@ -182,7 +197,7 @@ def run_episode(
         decision, observation, info = decide(env, policy, observation)
         decisions.append(decision)
         moments.append((info["steps"], info["losses"]))
-    return record_of(env, run, moments, decisions, u.evaluate("test"))
+    return record_of(env, policy, run, moments, decisions, u.evaluate("test"))
 
 
 class _Replayed:
@@ -190,6 +205,7 @@ class _Replayed:
 
     def __init__(self, record: Record, dtype: Any) -> None:
         self.name, self.env_kwargs = record.policy, dict(record.kwargs)
+        self.digest = record.policy_digest
         self._actions = iter(np.asarray(a, dtype=dtype) for a in record.actions)
 
     def begin(

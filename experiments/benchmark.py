@@ -6,24 +6,24 @@
 
 Every agent trains on the training variants for the same number of episodes (so: the same number
 of optimizer steps), from several training seeds; a tuned schedule's training is its random search.
-Then all play the same evaluation seeds on the held-out variants; so do the snapshots that the
-learned agents left on their way, for the curves. Interrupt it whenever you like; the same command
-resumes.
+The reference, which all are compared with, is the tuned schedule whose searches scored best on the
+training variants; it gets as many trainings as the learned agents. Then all play the same episodes,
+equally many of each held-out variant; so do the snapshots that the learned agents left on their
+way, for the curves. Interrupt it whenever you like; the same command resumes.
 
 It writes a folder for each training (``agents/``), records (JSONL), the table (Markdown + JSON),
-``pairs.md`` (how probably one agent's return is above another's) and plots. ``--report`` makes
-table and plots from the records that are there. Statistics: agents/aggregate.py.
+``pairs.md`` (how probably one agent's return is above another's), ``reached.md`` (with how many
+decisions an agent reached the reference) and plots. ``--report`` makes them again from what is
+there, agents whose records are not complete left out. Statistics: agents/aggregate.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import os
 import sys
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -34,13 +34,23 @@ from tqdm import tqdm
 from agents import reinforce, sb3, tune
 from agents.baselines import SchedulePolicy
 from agents.checkpoint import open_run
-from agents.command_line import EnvKwargs, fitting_variant, make_env, parse
-from agents.evaluate import compare, worker
+from agents.command_line import (
+    EnvKwargs,
+    check_at_least,
+    fitting_variant,
+    make_env,
+    parse,
+    refuse_env_kwargs,
+)
+from agents.evaluate import Episode, compare, spread
 from agents.families import FAMILIES
+from agents.parallel import run_parallel
 from agents.policies import make_policy
-from agents.reinforce import EVAL_SEED
+from agents.reinforce import EVAL_SEED, OWN_OPTIONS
+from agents.sb3_algorithms import ALGORITHMS
 from asg_env.envs.snapshot import write_atomic
-from asg_env.records import Policy
+from asg_env.records import Policy, Record, read_records
+from asg_env.tasks.base import Task
 from experiments.benchmark_report import policy_name, training_folder, write_benchmark
 from experiments.generalization import IDS
 
@@ -48,9 +58,11 @@ TUNED = "tuned "  # how the names of tuned schedules begin
 MAY_CHANGE = ("agents", "processes", "seeds", "search_seeds", "eval_seeds", "report", "reference")
 """Arguments that may change between calls: what is in the folder stays true."""
 DONE = "done"  # a file in the folder of a training that has ended
-SNAPSHOT_SEEDS = 6  # evaluation seeds of a snapshot
 QUICK_KWARGS = {"budget": 4, "window": 2}  # optimizer steps
+FIRST = {"decide_first": True}  # no step before the first decision, for all as for schedules
 COPIES = 8  # environment copies of an SB3 agent, as many as REINFORCE has
+UPDATE = COPIES * max(row.run["episodes"].value for row in ALGORITHMS.values())
+"""Episodes of the longest update: a training has a multiple, so that all have the same number."""
 
 
 class Setup(NamedTuple):
@@ -82,9 +94,9 @@ def _on_the_way(setup: Setup) -> dict[str, Any]:
     return {"workers": "none", "snapshots": setup.snapshots, "test_variant": setup.test_variant}
 
 
-def _reinforce(preset: str, setup: Setup, seed: int, out: Path) -> Any:
+def _reinforce(preset: str, setup: Setup, seed: int, out: Path, **changes: Any) -> Any:
     """REINFORCE in this benchmark's environment, whatever environment its preset has."""
-    default = reinforce.PRESETS[preset]
+    default = dataclasses.replace(reinforce.PRESETS[preset], **changes)
     copies = min(default.num_envs, setup.episodes)
     args = dataclasses.replace(
         default,
@@ -108,7 +120,7 @@ def _sb3(algo: str, setup: Setup, seed: int, out: Path) -> Any:
         episodes=setup.episodes,
         eval_every=0,
     )
-    open_run(out, dataclasses.asdict(args))
+    open_run(out, sb3.noted(args))
     return sb3.train(args)
 
 
@@ -118,13 +130,18 @@ def _tuned(family: str, setup: Setup, seed: int, out: Path) -> Any:
 
 
 def _agents() -> dict[str, Agent]:
-    from functools import partial
-
+    heads: dict[str, Any] = {"heads": "separate", "scale": "categorical"}  # what SB3's agents have
     table = {
         "reinforce": Agent("agents/reinforce.py", partial(_reinforce, "fixed")),
-        "reinforce_paper": Agent("the same, --preset paper", partial(_reinforce, "paper")),
+        "reinforce_categorical": Agent(
+            "the same, --heads separate --scale categorical, as PPO has",
+            partial(_reinforce, "fixed", **heads),
+        ),
+        "reinforce_paper": Agent(
+            "the same, --preset paper, which deploys it sampling", partial(_reinforce, "paper")
+        ),
     }
-    for name in ("ppo", "recurrent_ppo", "a2c", "trpo", "sac", "td3"):
+    for name in ALGORITHMS:
         table[name] = Agent(f"agents/sb3.py --algo {name}", partial(_sb3, name))
     for name, family in FAMILIES.items():
         table[f"{TUNED}{name}"] = Agent(f"random search: {family.about}", partial(_tuned, name))
@@ -149,20 +166,21 @@ class Args:
     """Variant to train on."""
     test_variant: str | None = "test"
     """Variant to evaluate on."""
-    episodes: int = 800
-    """Training episodes of each agent and training seed."""
+    episodes: int = 640
+    """Training episodes of each agent and training seed, a multiple of 16."""
     seeds: int = 5
     """Training seeds of each learned agent."""
     search_seeds: int = 2
-    """Training seeds of each tuned schedule, whose training is a search."""
+    """Training seeds of each tuned schedule but the reference, whose training is a search."""
     eval_seeds: int = 12
-    """Evaluation episodes of each trained policy."""
-    snapshots: int = 6
+    """Evaluation episodes of each trained policy, rounded up to a multiple of the variants."""
+    snapshots: int = 8
     """Policies kept on the way of a training, for the curves."""
     processes: int = 2
     """Trainings, or evaluation episodes, at a time: a process and a CPU thread each."""
-    reference: str = "tuned constant_vector"
-    """The agent that all others' returns are compared with."""
+    reference: str | None = None
+    """The agent that all others are compared with; None: the tuned schedule whose searches (the
+    first SEARCH_SEEDS of them) scored best on the training variants."""
     report: bool = False
     """Make the table and the plots from what is there; train and play nothing."""
     out: Path | None = None
@@ -171,42 +189,31 @@ class Args:
     """A tiny run that touches every agent."""
 
 
-def trainings(args: Args) -> list[tuple[str, int]]:
-    """Agent and training seed of each training, the first seeds first."""
-    counts = {name: _seeds(args, name) for name in args.agents if AGENTS[name].train}
+def trainings(args: Args, reference: str | None = None) -> list[tuple[str, int]]:
+    """Agent and training seed of each training, the first seeds first; more of the reference."""
+    counts = {name: _seeds(args, name, reference) for name in args.agents if AGENTS[name].train}
     most = max(counts.values(), default=0)
     return [(n, seed) for seed in range(most) for n, count in counts.items() if seed < count]
 
 
-def _seeds(args: Args, agent: str) -> int:
+def _seeds(args: Args, agent: str, reference: str | None) -> int:
     if args.quick:
         return 1
-    return args.search_seeds if agent.startswith(TUNED) else args.seeds
+    return args.search_seeds if agent.startswith(TUNED) and agent != reference else args.seeds
 
 
-def train_all(args: Args, setup: Setup, out: Path) -> None:
+def train_all(plan: Iterable[tuple[str, int]], setup: Setup, out: Path, processes: int) -> None:
     """Every training that has not ended yet, side by side."""
-    every = [(name, seed, training_folder(out, name, seed)) for name, seed in trainings(args)]
-    todo = [training for training in every if not (training[2] / DONE).exists()]
-    context = multiprocessing.get_context("spawn")
-    with (
-        tqdm(total=len(every), initial=len(every) - len(todo), desc="trainings") as bar,
-        ProcessPoolExecutor(args.processes, context, initializer=_quiet_worker) as pool,
-    ):
-        futures = [pool.submit(train_one, setup, *training) for training in todo]
-        try:
-            for future in as_completed(futures):
-                bar.set_postfix_str(future.result())
-                bar.update()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    every = [(setup, name, seed, training_folder(out, name, seed)) for name, seed in plan]
+    todo = [job for job in every if not (job[-1] / DONE).exists()]
+    with tqdm(total=len(every), initial=len(every) - len(todo), desc="trainings") as bar:
 
+        def ended(name: str) -> None:
+            bar.set_postfix_str(name)
+            bar.update()
 
-def _quiet_worker() -> None:
-    """One thread, no progress bars: the main process has one for all."""
-    os.environ["TQDM_DISABLE"] = "1"
-    worker()
+        if todo:
+            run_parallel(train_one, todo, processes, ended)
 
 
 def train_one(setup: Setup, agent: str, seed: int, out: Path) -> str:
@@ -218,12 +225,25 @@ def train_one(setup: Setup, agent: str, seed: int, out: Path) -> str:
     return policy_name(agent, seed)
 
 
-def policies(args: Args, out: Path) -> list[Policy]:
+def reference_of(args: Args, out: Path) -> str:
+    """The agent to compare with; chosen by searches that saw the training variants only."""
+    if args.reference is not None:
+        return args.reference
+    scores: dict[str, list[float]] = {}
+    for name, seed in trainings(args):
+        folder = training_folder(out, name, seed)
+        if name.startswith(TUNED) and (folder / DONE).exists():
+            scores.setdefault(name, []).append(tune.final_score(folder))
+    means = {name: sum(values) / len(values) for name, values in scores.items()}
+    return max(means, key=lambda name: means[name], default=args.agents[0])
+
+
+def policies(args: Args, reference: str, out: Path) -> list[Policy]:
     """What the trainings left, and the agents that need none."""
     made: list[Policy] = [SchedulePolicy(n) for n in args.agents if not AGENTS[n].train]
     for policy in made:
         policy.name = policy_name(policy.name, 0)
-    for name, seed in trainings(args):
+    for name, seed in trainings(args, reference):
         policy = make_policy(str(training_folder(out, name, seed)))
         policy.name = policy_name(name, seed)
         made.append(policy)
@@ -242,36 +262,70 @@ def snapshots(args: Args, out: Path) -> list[Policy]:
     return made
 
 
-def setup_of(args: Args) -> Setup:
-    """What the trainings share; SystemExit if an argument is wrong."""
-    unknown = [name for name in (*args.agents, args.reference) if name not in AGENTS]
-    if unknown:
-        raise SystemExit(f"unknown agent {unknown[0]!r}; known: {', '.join(AGENTS)}")
-    kwargs: dict[str, Any] = {**args.env_kwargs, **(QUICK_KWARGS if args.quick else {})}
+def checked(args: Args) -> tuple[Setup, Task]:
+    """What the trainings share, and the task; SystemExit if an argument is wrong."""
+    check_at_least(1, args, "episodes", "seeds", "search_seeds", "eval_seeds", "processes")
+    check_at_least(0, args, "snapshots")
+    for name in (*args.agents, *([args.reference] if args.reference else [])):
+        if name not in AGENTS:
+            raise SystemExit(f"unknown agent {name!r}; known: {', '.join(AGENTS)}")
+    if not args.agents:
+        raise SystemExit(f"--agents: expected at least one of {', '.join(AGENTS)}")
+    if args.episodes % UPDATE:
+        raise SystemExit(f"--episodes {args.episodes}: expected a multiple of {UPDATE}")
+    refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
+    kwargs: dict[str, Any] = {**FIRST, **args.env_kwargs, **(QUICK_KWARGS if args.quick else {})}
     task = make_env(IDS[args.task], kwargs, f"--task {args.task}").task
     plan = (16, 2) if args.quick else (args.episodes, args.snapshots)
-    return Setup(
+    setup = Setup(
         *(IDS[args.task], kwargs, *plan, fitting_variant(task, "--variant", args.variant)),
         fitting_variant(task, "--test-variant", args.test_variant),
     )
+    return setup, task
+
+
+def complete(path: Path, names: Sequence[str], episodes: Sequence[Episode]) -> list[Record]:
+    """The records of the agents and snapshots that have played every episode; it names others."""
+    seeds = {episode.seed for episode in episodes}
+    found: dict[str, dict[int, Record]] = {}
+    for record in read_records(path):
+        if record.reset_seed in seeds:
+            found.setdefault(record.policy, {})[record.reset_seed] = record
+    left_out = [name for name in names if len(found.get(name, {})) < len(seeds)]
+    if left_out:
+        print(f"not complete in {path}, left out: {', '.join(left_out)}")
+    return [r for name in names if name not in left_out for _, r in sorted(found[name].items())]
 
 
 def main(args: Args) -> str:
     """Train, evaluate, report."""
-    setup = setup_of(args)
+    setup, task = checked(args)
     out = args.out or Path(f"runs/benchmark_{args.task}")
     noted = {**dataclasses.asdict(args), "setup": setup._asdict()}
     for name in MAY_CHANGE:
         del noted[name]
     open_run(out, noted)
-    if not args.report:
-        train_all(args, setup, out)
     path, curves = out / "records.jsonl", out / "snapshots.jsonl"
-    where = setup.env, setup.env_kwargs, setup.test_variant
-    numbers = [EVAL_SEED + k for k in range(2 if args.quick else args.eval_seeds)]
-    records = compare(policies(args, out), *where, numbers, path, args.processes)
-    later = compare(snapshots(args, out), *where, numbers[:SNAPSHOT_SEEDS], curves, args.processes)
-    text = write_benchmark(records, later, out, args.reference)
+    count = 1 if args.quick else args.eval_seeds
+    episodes = spread(task, setup.test_variant, EVAL_SEED, count)
+    once = spread(task, setup.test_variant, EVAL_SEED, 1)
+    if args.report:
+        reference = reference_of(args, out)
+        names = [policy_name(name, 0) for name in args.agents if not AGENTS[name].train]
+        names += [policy_name(*training) for training in trainings(args, reference)]
+        records = complete(path, names, episodes)
+        later = complete(curves, sorted({r.policy for r in read_records(curves)}), once)
+    else:
+        train_all(trainings(args), setup, out, args.processes)
+        reference = reference_of(args, out)
+        train_all(trainings(args, reference), setup, out, args.processes)
+        where = setup.env, setup.env_kwargs
+        made = policies(args, reference, out)
+        records = compare(made, *where, episodes, path, args.processes)
+        later = compare(snapshots(args, out), *where, once, curves, args.processes)
+    if not records:
+        raise SystemExit(f"{path} has no complete agent yet; run it without --report")
+    text = write_benchmark(records, later, out, reference)
     print(text)
     return text
 

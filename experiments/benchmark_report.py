@@ -1,15 +1,15 @@
-"""The benchmark's table and plots: pure functions of records and of the trainings' logs."""
+"""The benchmark's tables and plots: pure functions of records and of the trainings' logs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agents.aggregate import Estimate, improvement, iqm, mean_difference, resample
+from agents.aggregate import Estimate, improvement, iqm, iqm_difference, resample
 from agents.report import METRICS, finite, metric, shown, write_table
 from asg_env.envs.snapshot import write_atomic
 from asg_env.records import Record
@@ -46,23 +46,64 @@ def score_tables(records: Sequence[Record], key: str) -> Scores:
     }
 
 
-def rows_of(records: Sequence[Record], reference: str) -> list[dict[str, Any]]:
-    """One row for each agent and metric: interquartile mean, and mean less the reference's."""
+def strata(records: Sequence[Record]) -> list[Hashable]:
+    """The variant of each episode, in the order of the columns of :func:`score_tables`."""
+    variants = {record.reset_seed: record.kwargs.get("variant") for record in records}
+    return [variants[seed] for seed in sorted(variants)]
+
+
+def failures(records: Sequence[Record]) -> dict[str, int]:
+    """By agent, how many episodes ended in an error (a divergence)."""
+    found: dict[str, int] = {}
+    for record in records:
+        agent = record.policy.rpartition(" #")[0]
+        found[agent] = found.get(agent, 0) + (record.error_type is not None)
+    return found
+
+
+def rows_of(records: Sequence[Record], reference: str, out: Path) -> list[dict[str, Any]]:
+    """One row for each agent and metric: interquartile mean, and that less the reference's."""
     rows = []
+    failed, steps = failures(records), optimizer_steps(records, out)
     for key in METRICS:
         tables = score_tables(records, key)
-        drawn = resample(tables)
+        drawn = resample(tables, strata(records))
         for agent, table in tables.items():
             value = iqm(table, drawn[agent])
             row: dict[str, Any] = {"name": agent, "metric": key, "mean": value.value}
             row |= {"ci95": [value.low, value.high], "seeds": len(table)}
-            row |= {"eval_seeds": table.shape[1], "difference": None, "difference_ci95": None}
+            row |= {"eval_seeds": table.shape[1], "diverged": failed[agent]}
+            row |= {"training_optimizer_steps": steps[agent]}
+            row |= {"difference": None, "difference_ci95": None}
             if agent != reference and reference in tables:
                 pair = table, tables[reference], drawn[agent], drawn[reference]
-                gap = mean_difference(*pair)
+                gap = iqm_difference(*pair)
                 row |= {"difference": gap.value, "difference_ci95": [gap.low, gap.high]}
             rows.append(row)
     return rows
+
+
+def optimizer_steps(records: Sequence[Record], out: Path) -> dict[str, float | None]:
+    """By agent, the mean of what its trainings took; None where there was none in ``out``."""
+    found: dict[str, float | None] = {}
+    for agent, table in score_tables(records, "return").items():
+        counts = [_steps(training_folder(out, agent, seed)) for seed in range(len(table))]
+        known = [count for count in counts if count is not None]
+        found[agent] = float(np.mean(known)) if known else None
+    return found
+
+
+def _steps(folder: Path) -> int | None:
+    """Optimizer steps of one training, by its log."""
+    if (folder / "metrics.jsonl").exists():
+        return int(_lines(folder / "metrics.jsonl")[-1]["optimizer_steps"])
+    if (folder / "search.jsonl").exists():
+        return sum(line["optimizer_steps"] for line in _lines(folder / "search.jsonl"))
+    return None
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def verdict(row: dict[str, Any]) -> str:
@@ -70,6 +111,8 @@ def verdict(row: dict[str, Any]) -> str:
     if row["difference"] is None or np.isnan(row["difference"]):
         return ""
     gap = Estimate(row["difference"], *row["difference_ci95"])
+    if np.isnan(gap.low):
+        return "(no interval)"
     if not gap.excludes_zero:
         return "equal"
     return "above" if gap.value > 0 else "below"
@@ -80,19 +123,24 @@ def markdown(rows: Sequence[dict[str, Any]], title: str, reference: str) -> str:
     cells = {(r["name"], r["metric"]): r for r in rows}
     names = sorted({r["name"] for r in rows}, key=lambda n: -cells[n, "return"]["mean"])
     lines = [
-        "| agent | training seeds | return | target accuracy, % | retention, % | "
-        f"return less {reference}'s | target accuracy less, points |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| agent | trainings | optimizer steps of each | return | target accuracy, % | "
+        f"retention, % | diverged | return less {reference}'s | target accuracy less its, points "
+        "| retention less its, points |",
+        "| --- " * 10 + "|",
     ]
     for name in names:
         own = [cells[name, key] for key in METRICS]
         values = [shown(c["mean"], c["ci95"], c["metric"]) for c in own]
-        gaps = [_gap(cells[name, key]) for key in ("return", "accuracy")]
-        lines.append(f"| {' | '.join([name, str(own[0]['seeds']), *values, *gaps])} |")
+        gaps = [_gap(cells[name, key]) for key in METRICS]
+        steps = own[0]["training_optimizer_steps"]
+        counts = [str(own[0]["seeds"]), "-" if steps is None else f"{steps:,.0f}"]
+        diverged = f"{own[0]['diverged']} of {own[0]['seeds'] * own[0]['eval_seeds']}"
+        lines.append(f"| {' | '.join([name, *counts, *values, diverged, *gaps])} |")
     lines.append(
-        f"\n{title}. Interquartile means over training seeds x {rows[0]['eval_seeds']} evaluation "
-        "seeds, 95% intervals of a stratified bootstrap (agents/aggregate.py). Differences are of "
-        "means, paired by evaluation seed; equal: the interval includes 0."
+        f"\n{title}. Interquartile means over trainings x {rows[0]['eval_seeds']} held-out "
+        "episodes, 95% intervals of a stratified bootstrap (agents/aggregate.py). Differences are "
+        "paired by episode; equal: the interval includes 0. Of all agents but the reference, "
+        "about one in twenty differs by chance."
     )
     return "\n".join(lines)
 
@@ -106,7 +154,7 @@ def _gap(row: dict[str, Any]) -> str:
 def pairs(records: Sequence[Record]) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Agents by mean return, P(row's return > column's) and its 95% intervals (.., 2)."""
     tables = score_tables(records, "return")
-    drawn = resample(tables)
+    drawn = resample(tables, strata(records))
     names = sorted(tables, key=lambda n: -tables[n].mean())
     values, ends = np.full((len(names),) * 2, np.nan), np.full((len(names),) * 2 + (2,), np.nan)
     for i, one in enumerate(names):
@@ -134,8 +182,7 @@ def pairs_markdown(names: Sequence[str], values: np.ndarray, ends: np.ndarray) -
 
 def progress_of(folder: Path) -> dict[str, dict[int, float]]:
     """For each of AXES, its value after each update of a training."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = _lines(folder / "metrics.jsonl")
     found: dict[str, dict[int, float]] = {}
     for key, _, summed in AXES:
         values = np.array([row[key] for row in rows], dtype=float)
@@ -162,6 +209,39 @@ def curves(snapshots: Sequence[Record], out: Path) -> dict[str, dict[str, np.nda
                 new = np.array([line])
                 lines[agent][key] = new if known is None else np.concatenate([known, new])
     return lines
+
+
+def reached(lines: Mapping[str, Mapping[str, np.ndarray]], level: float) -> list[dict[str, Any]]:
+    """By agent, the decisions after which each training's first snapshot returned ``level``.
+
+    NaN: none did.
+    """
+    rows = []
+    for agent, by_axis in lines.items():
+        steps = []
+        for line in by_axis["env_steps"]:
+            above = line[line[:, 1] >= level, 0]
+            steps.append(float(above[0]) if len(above) else float("nan"))
+        rows.append({"name": agent, "level": level, "env_steps": steps})
+    return rows
+
+
+def reached_markdown(rows: Sequence[dict[str, Any]], reference: str) -> str:
+    """The same for people."""
+    lines = ["| agent | trainings that reached it | decisions until then |", "| --- | --- | --- |"]
+    for row in rows:
+        known = [value for value in row["env_steps"] if np.isfinite(value)]
+        steps = "-"
+        if known:
+            steps = f"{np.median(known):,.0f} ({min(known):,.0f} to {max(known):,.0f})"
+        lines.append(f"| {row['name']} | {len(known)} of {len(row['env_steps'])} | {steps} |")
+    level = f"{rows[0]['level']:.3f}" if rows else ""
+    lines.append(
+        "\nFirst snapshot whose mean return on held-out episodes, one of each variant, is at "
+        f"least that of {reference} on the same ({level}): median (lowest to highest) over the "
+        "trainings that reached it."
+    )
+    return "\n".join(lines)
 
 
 def plot_curves(
@@ -230,7 +310,7 @@ def write_benchmark(
 ) -> str:
     """Write everything into ``out``; return the table for people."""
     title = f"{records[0].env_id}, {records[0].dataset}"
-    rows = rows_of(records, reference)
+    rows = rows_of(records, reference, out)
     text = markdown(rows, title, reference)
     write_table(text, rows, out)
     plot_intervals(rows, title, out / "intervals.png")
@@ -239,13 +319,17 @@ def write_benchmark(
     found = {"names": names, "probability": values.tolist(), "ci95": ends.tolist()}
     write_atomic(out / "pairs.json", (json.dumps(finite(found)) + "\n").encode())
     plot_pairs(names, values, out / "pairs.png")
-    tables = score_tables(records, "return")
+    if not snapshots:
+        return text
+    seeds = {record.reset_seed for record in snapshots}  # the levels are of the same episodes
+    tables = score_tables([r for r in records if r.reset_seed in seeds], "return")
     best = sorted((n for n in tables if n.startswith("tuned")), key=lambda n: -tables[n].mean())
-    levels = {
-        name: float(tables[name].mean())
-        for name in dict.fromkeys([*best[:1], reference])
-        if name in tables
-    }
-    if snapshots:
-        plot_curves(curves(snapshots, out), levels, out / "curves.png")
+    shown_levels = [name for name in dict.fromkeys([reference, *best[:1]]) if name in tables]
+    levels = {name: float(tables[name].mean()) for name in shown_levels}
+    lines = curves(snapshots, out)
+    plot_curves(lines, levels, out / "curves.png")
+    if reference in levels:
+        first = reached(lines, levels[reference])
+        write_atomic(out / "reached.md", (reached_markdown(first, reference) + "\n").encode())
+        write_atomic(out / "reached.json", (json.dumps(finite(first)) + "\n").encode())
     return text

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from agents.baselines import SchedulePolicy
 from agents.checkpoint import open_run
 from agents.command_line import EnvKwargs, make_env, parse
-from agents.evaluate import compare
+from agents.evaluate import compare, drawn
 from agents.report import by_policy, metric, shown, write_table
 from asg_env.records import Record
 from asg_env.statistics import mean_ci95
@@ -179,7 +179,7 @@ def main(args: Args) -> str:
     open_run(out, {**dataclasses.asdict(args), "processes": None, "seeds": None})  # both may change
     seeds = list(range(2 if args.quick else args.seeds))
     records = compare(
-        *(policies(), IDS[args.task], kwargs, args.variant, seeds),
+        *(policies(), IDS[args.task], kwargs, drawn(args.variant, seeds)),
         *(out / "records.jsonl", args.processes),
     )
     entries = table_rows(records)

@@ -31,7 +31,8 @@ import numpy as np
 from agents.baselines import HAND_TUNED
 from agents.checkpoint import open_run
 from agents.command_line import EnvKwargs, make_env, parse
-from agents.evaluate import compare
+from agents.digest import digest
+from agents.evaluate import compare, drawn
 from agents.families import log_uniform
 from agents.report import write_table
 from asg_env.envs.rewards import REWARDS, Transition, capped
@@ -79,6 +80,7 @@ class RandomPath:
     def __init__(self, number: int) -> None:
         self.number, self.name = number, f"random {number}"
         self.env_kwargs: dict[str, Any] = dict(HAND_TUNED)
+        self.digest = digest({"random path": number})
 
     def begin(
         self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
@@ -254,7 +256,7 @@ def main(args: Args) -> str:
         for images in (None, args.probe):
             own = kwargs if images is None else {**kwargs, "reward_images": images}
             path = out / f"records_{(name or 'own').replace(':', '')}_{images or 'all'}.jsonl"
-            plan = policies, IDS[args.task], own, name, [0], path, args.processes
+            plan = policies, IDS[args.task], own, drawn(name, [0]), path, args.processes
             trials[-1][images] = compare(*plan)
     rows = table_rows(trials)
     title = f"{trials[0][None][0].dataset}, {args.variants} variants"

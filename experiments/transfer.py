@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from agents.checkpoint import open_run
 from agents.command_line import EnvKwargs, blamed_on, fitting_variant, make_env, parse
-from agents.evaluate import compare
+from agents.evaluate import compare, spread
 from agents.policies import make_policy
 from agents.reinforce import EVAL_SEED
 from asg_env.records import Policy
@@ -81,8 +81,8 @@ def main(args: Args) -> str:
     variant = fitting_variant(env.task, "--test-variant", args.test_variant)
     players = [*named(args.policies, "transferred "), *named(args.opponents, "")]
     open_run(out, {**dataclasses.asdict(args), "processes": None})
-    seeds = [EVAL_SEED + k for k in range(2 if args.quick else args.eval_seeds)]
-    where = IDS[args.task], kwargs, variant, seeds, out / "records.jsonl"
+    episodes = spread(env.task, variant, EVAL_SEED, 1 if args.quick else args.eval_seeds)
+    where = IDS[args.task], kwargs, episodes, out / "records.jsonl"
     records = compare(players, *where, args.processes)
     tables = score_tables(records, "return")
     own = [name for name in tables if not name.startswith("transferred ")]

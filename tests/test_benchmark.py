@@ -2,6 +2,13 @@
 
 import dataclasses
 import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,14 +16,22 @@ from scipy.stats import spearmanr
 from support import DIGITS_ID, make
 
 from agents import tune
-from agents.aggregate import improvement, interquartile_mean, iqm, mean_difference, resample
+from agents.aggregate import improvement, interquartile_mean, iqm, iqm_difference, resample
 from agents.checkpoint import due
+from agents.evaluate import Episode
 from agents.families import FAMILIES, TunedPolicy, load_tuned
 from agents.network import PolicyArgs, RecurrentPolicy, save_policy
+from agents.parallel import run_parallel
 from agents.policies import make_policy
 from asg_env.records import run_episode
 from experiments import action_behavior, benchmark, reward_validity, transfer
-from experiments.benchmark_report import score_tables, verdict
+from experiments.benchmark_report import (
+    reached,
+    reached_markdown,
+    score_tables,
+    training_folder,
+    verdict,
+)
 
 SHORT = {"budget": 4, "window": 2}  # two decisions
 TINY = tune.Args(family="small_backbone", env_kwargs=SHORT, episodes=12, repeats=2, finalists=2)
@@ -111,6 +126,16 @@ def test_a_search_resumes_where_it_was_cut(tmp_path, kept):
         assert row["returns"] == json.loads(line)["returns"]
 
 
+def test_a_search_of_another_version_is_refused(tmp_path):
+    tune.train(dataclasses.replace(TINY, out=tmp_path))
+    path = tmp_path / "search.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[1]["parameters"]["head"] = 0.123
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(SystemExit, match="candidate 2 has other parameters"):
+        tune.train(dataclasses.replace(TINY, out=tmp_path))
+
+
 def test_a_bad_search_writes_nothing(tmp_path):
     for change in ({"family": "x"}, {"episodes": 0}, {"env_kwargs": {"zzz": 1}}, {"variant": "x"}):
         with pytest.raises(SystemExit, match=r"family|episodes|zzz|variant"):
@@ -130,16 +155,16 @@ def test_statistics_of_agents_that_differ_and_of_agents_that_do_not():
     episodes = rng.normal(0, 1, 12)  # some evaluation seeds are harder, for all
     noise = rng.normal(0, 0.1, (3, 5, 12))
     scores = dict(zip("abc", episodes + noise + np.array([0.5, 0, 0])[:, None, None], strict=True))
-    draws = resample(scores)
-    assert draws["a"].shape == (2000, 5, 12)
+    draws = resample(scores, [0] * 6 + [1] * 6)
+    assert draws["a"].shape == (2000, 4, 10)
 
     def of(function, one, other):
         return function(scores[one], scores[other], draws[one], draws[other])
 
-    gap = of(mean_difference, "a", "b")
+    gap = of(iqm_difference, "a", "b")
     assert gap.excludes_zero
     assert 0.4 < gap.low < gap.value < gap.high < 0.6  # paired: the episodes' spread drops out
-    assert not of(mean_difference, "b", "c").excludes_zero
+    assert not of(iqm_difference, "b", "c").excludes_zero
     assert of(improvement, "a", "b").value > 0.99
     assert of(improvement, "b", "c").value + of(improvement, "c", "b").value == pytest.approx(1)
     value = iqm(scores["a"], draws["a"])
@@ -147,12 +172,40 @@ def test_statistics_of_agents_that_differ_and_of_agents_that_do_not():
     assert value.high - value.low > 0.5  # unpaired: it does not
 
 
-def test_draws_keep_training_seeds_with_their_episode():
-    scores = {"a": np.arange(12.0).reshape(3, 4)}
-    drawn = resample(scores)["a"]
-    columns = drawn % 4
-    assert (columns == columns[:, :1]).all()  # a stratum is one episode
-    assert len(np.unique(drawn)) == 12
+def test_draws_keep_a_trainings_episodes_together_and_episodes_within_their_variant():
+    table = np.arange(12.0).reshape(3, 4)  # training seed: number // 4, episode: number % 4
+    drawn = resample({"a": table, "b": table + 100}, ["x", "y", "x", "y"])
+    trainings, episodes = drawn["a"] // 4, drawn["a"] % 4
+    assert drawn["a"].shape == (2000, 2, 2)
+    assert (trainings == trainings[..., :1]).all()
+    assert (episodes == episodes[:, :1]).all()
+    assert set(np.unique(episodes[..., 0] % 2)) == {0}  # one of x, then one of y
+    assert set(np.unique(episodes[..., 1] % 2)) == {1}
+    assert ((drawn["b"] - 100) % 4 == episodes).all()  # the same episodes for all agents
+    assert len(np.unique(drawn["a"])) == 12
+
+
+def test_episodes_that_are_alone_in_their_variant_are_drawn_together():
+    drawn = resample({"a": np.arange(3.0)[None]}, ["x", "y", "z"])["a"]
+    assert drawn.shape == (2000, 1, 2)
+    assert set(np.unique(drawn)) == {0, 1, 2}
+    one = resample({"a": np.array([[5.0]])}, ["x"])["a"]
+    assert np.isnan(iqm(np.array([[5.0]]), one).low)  # nothing to draw: no interval
+
+
+def test_intervals_miss_about_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    wrong, trials = 0, 200
+    for trial in range(trials):
+        episodes = rng.normal(0, 1, 12)
+        scores = {  # the same agent twice; its training seeds differ, and its episodes
+            name: episodes + rng.normal(0, 0.2, (5, 1)) + rng.normal(0, 0.2, (5, 12))
+            for name in "ab"
+        }
+        draws = resample(scores, [k % 6 for k in range(12)], trial)
+        gap = iqm_difference(scores["a"], scores["b"], draws["a"], draws["b"])
+        wrong += gap.excludes_zero
+    assert 0.01 < wrong / trials < 0.11
 
 
 def test_a_difference_is_claimed_only_where_its_interval_excludes_zero():
@@ -161,6 +214,7 @@ def test_a_difference_is_claimed_only_where_its_interval_excludes_zero():
     assert verdict({**row, "difference_ci95": [-0.1, 0.3]}) == "equal"
     assert verdict({"difference": -0.2, "difference_ci95": [-0.3, -0.1]}) == "below"
     assert verdict({"difference": None}) == ""
+    assert verdict({**row, "difference_ci95": [np.nan, np.nan]}) == "(no interval)"
 
 
 @pytest.mark.parametrize(("total", "count"), [(10, 3), (7, 7), (5, 1), (4, 0), (3, 5)])
@@ -171,20 +225,56 @@ def test_snapshots_are_at_equal_distances_and_the_last_is_the_end(total, count):
     assert len(set(np.diff([0, *moments]))) <= 2
 
 
+# -- side by side ---------------------------------------------------------------------------------
+
+SLEEPERS = """
+import time
+from agents.parallel import run_parallel
+if __name__ == "__main__":
+    jobs = [(seconds,) for seconds in (0, 600, 600, 600)]
+    run_parallel(time.sleep, jobs, 2, lambda _: print("one is done", flush=True))
+"""
+
+
+def test_an_interrupt_ends_all_processes_at_once(tmp_path):
+    script = tmp_path / "sleepers.py"
+    script.write_text(SLEEPERS)
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, start_new_session=True, env=environment, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "one is done\n"
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        assert process.wait(60) != 0
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_a_job_that_fails_ends_the_others():
+    before = time.monotonic()
+    with pytest.raises(ValueError, match="non-negative"):
+        run_parallel(time.sleep, [(-1,), (600,), (600,)], 2, print)
+    assert time.monotonic() - before < 300
+    assert not multiprocessing.active_children()
+
+
 # -- the benchmark ---------------------------------------------------------------------------------
 
 
 def test_the_benchmark_runs_resumes_and_reports(tmp_path, monkeypatch, capsys):
     agents = ("reinforce", "ppo", "tuned constant", "random")
-    args = benchmark.Args(
-        agents=agents, quick=True, out=tmp_path, reference="tuned constant", processes=1
-    )
+    args = benchmark.Args(agents=agents, quick=True, out=tmp_path, processes=1)
     text = benchmark.main(args)
     assert all(f"| {name} |" in text for name in agents)
     rows = json.loads((tmp_path / "table.json").read_text())["rows"]
     assert {row["name"] for row in rows} == set(agents)
     assert {row["metric"] for row in rows} == {"return", "accuracy", "retention"}
-    for name in ("intervals.png", "pairs.png", "pairs.md", "pairs.json", "curves.png"):
+    assert all(row["training_optimizer_steps"] in (64, None) for row in rows)
+    assert {r["name"] for r in rows if r["difference"] is None} == {"tuned constant"}  # reference
+    plots = ("intervals.png", "pairs.png", "curves.png")
+    for name in (*plots, "pairs.md", "pairs.json", "reached.md", "reached.json"):
         assert (tmp_path / name).stat().st_size > 0
     snapshots = {path.name for path in (tmp_path / "agents" / "ppo_0" / "snapshots").iterdir()}
     assert len([name for name in snapshots if name.endswith(".safetensors")]) == 2
@@ -201,9 +291,58 @@ def test_the_benchmark_runs_resumes_and_reports(tmp_path, monkeypatch, capsys):
     assert benchmark.main(args) == text
     assert benchmark.main(dataclasses.replace(args, report=True)) == text
     assert (tmp_path / "records.jsonl").read_bytes() == before
-    for change, reason in (({"agents": ("x",)}, "known: reinforce"), ({"episodes": 3}, "episodes")):
+    bad = (
+        ({"agents": ("x",)}, "known: reinforce"),
+        ({"agents": ()}, "at least one"),
+        ({"episodes": 24}, "multiple of 16"),
+        ({"eval_seeds": 0}, "--eval-seeds 0: expected >= 1"),
+        ({"snapshots": -1}, "--snapshots -1"),
+        ({"env_kwargs": {"variant": "train"}}, "--env-kwargs variant: leave it out"),
+        ({"env_kwargs": {"base_lr": 0.5}}, "holds a run with env_kwargs"),
+        ({"agents": ("td3",), "report": True}, "no complete agent"),
+    )
+    for change, reason in bad:
         with pytest.raises(SystemExit, match=reason):
             benchmark.main(dataclasses.replace(args, **change))
+
+
+def test_a_report_leaves_out_what_is_not_complete(tmp_path, record, capsys):
+    names = [("a #0", 1), ("a #0", 2), ("b #0", 1)]
+    lines = [dataclasses.replace(record, policy=n, reset_seed=s).to_json() + "\n" for n, s in names]
+    (tmp_path / "r").write_text("".join(lines))
+    episodes = [Episode(None, 1), Episode(None, 2)]
+    found = benchmark.complete(tmp_path / "r", ["a #0", "b #0", "c #0"], episodes)
+    assert [(r.policy, r.reset_seed) for r in found] == names[:2]
+    assert "left out: b #0, c #0" in capsys.readouterr().out
+
+
+def test_the_reference_is_chosen_by_its_searches_and_gets_as_many_trainings(tmp_path):
+    args = benchmark.Args(agents=("ppo", "tuned constant", "tuned cosine"), seeds=3, search_seeds=2)
+    for name, seed, value in (
+        *(("tuned constant", 0, 1.0), ("tuned constant", 1, 1.2)),
+        *(("tuned cosine", 0, 1.5), ("tuned cosine", 1, 0.3)),
+    ):
+        folder = training_folder(tmp_path, name, seed)
+        folder.mkdir(parents=True)
+        rows = [{"half": 1, "returns": [9.0]}, {"half": 2, "returns": [value]}]
+        (folder / "search.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        (folder / benchmark.DONE).touch()
+    assert benchmark.reference_of(args, tmp_path) == "tuned constant"  # 1.1 against .9
+    named = dataclasses.replace(args, reference="ppo")
+    assert benchmark.reference_of(named, tmp_path) == "ppo"
+    counts = Counter(name for name, _ in benchmark.trainings(args, "tuned constant"))
+    assert counts == {"ppo": 3, "tuned constant": 3, "tuned cosine": 2}
+
+
+def test_the_decisions_until_a_level_are_those_of_the_first_snapshot_above_it():
+    line = [[[10.0, 0.1], [20.0, 0.5], [30.0, 0.4]], [[10.0, 0.1], [20.0, 0.2], [30.0, 0.3]]]
+    rows = reached({"a": {"env_steps": np.array(line)}}, 0.4)
+    assert rows[0]["env_steps"][0] == 20
+    assert np.isnan(rows[0]["env_steps"][1])
+    assert "| a | 1 of 2 | 20 (20 to 20) |" in reached_markdown(rows, "x")
+    assert "| a | 0 of 2 | - |" in reached_markdown(
+        reached({"a": {"env_steps": np.array(line)}}, 9), "x"
+    )
 
 
 def test_score_tables_have_a_row_for_each_training_and_a_column_for_each_episode(record):

@@ -60,9 +60,9 @@ def test_a_quick_run_writes_everything_and_resumes(tmp_path, monkeypatch):
 
 
 def _only_what_is_there(compare):
-    def checked(policies, env_id, kwargs, variant, seeds, path, processes):
+    def checked(policies, env_id, kwargs, episodes, path, processes):
         before = path.read_bytes()
-        records = compare(policies, env_id, kwargs, variant, seeds, path, processes)
+        records = compare(policies, env_id, kwargs, episodes, path, processes)
         assert path.read_bytes() == before
         return records
 

@@ -13,9 +13,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from support import make
 
 from agents.baselines import SchedulePolicy
-from agents.evaluate import check_one_problem, compare, play
+from agents.evaluate import Episode, check_one_problem, compare, drawn, play, spread
+from agents.families import TunedPolicy
+from agents.network import LearnedPolicy, PolicyArgs, RecurrentPolicy
 from agents.run import Run
 from asg_env.arguments import json_arguments
 from asg_env.deploy import load_student, save_student
@@ -117,7 +120,7 @@ def played(env_id, kwargs, variant, path):
 
 
 def resumed(env_id, kwargs, variant, path):
-    return compare(POLICIES, env_id, kwargs, variant, [0, 1], path, processes=1)
+    return compare(POLICIES, env_id, kwargs, drawn(variant, [0, 1]), path, processes=1)
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +143,7 @@ def test_records_name_their_data_and_fit_the_variants_that_are_drawn(records, tm
         ({"kwargs": {**SMALL, "variant": None}}, "variant was None, is 'test'"),
         ({"problem": "abc"}, "the images or the network are others: choose"),
         ({"problem": ""}, "are others .an older version, which did not note them"),
+        ({"policy_digest": "abc"}, "the policy is another one now"),
     ],
     ids=lambda change: "-".join(change) if isinstance(change, dict) else "",
 )
@@ -151,6 +155,34 @@ def test_a_record_of_another_run_is_refused(records, change, reason, tmp_path):
     message = str(error.value)
     assert "policy 'random', seed 1" in message
     assert f"choose another --out, or delete {tmp_path / 'r'}" in message
+
+
+def test_every_kind_of_policy_has_a_digest_of_what_it_is():
+    network = RecurrentPolicy(PolicyArgs("layerwise", 5, 6, heads="shared", skip=True))
+    greedy, sampled = LearnedPolicy(network, True), LearnedPolicy(network, False)
+    tuned = [TunedPolicy("constant", {"peak": peak}, 6, "tuned") for peak in (0.1, 0.2)]
+    digests = [p.digest for p in (*POLICIES, greedy, sampled, *tuned)]
+    assert len(set(digests)) == 6
+    assert all(len(d) == 16 for d in digests)
+    assert LearnedPolicy(network, True, "another name").digest == greedy.digest
+    with torch.no_grad():
+        next(network.parameters()).view(-1)[0] += 1
+    assert greedy.digest != digests[2]
+
+
+def test_a_name_or_a_seed_can_be_played_once_only(tmp_path):
+    for policies, seeds in (([POLICIES[0]] * 2, [0]), (POLICIES, [1, 1])):
+        with pytest.raises(ValueError, match="expected each once"):
+            compare(policies, DIGITS, SMALL, drawn("test", seeds), tmp_path / "r")
+
+
+def test_episodes_are_spread_evenly_over_the_variants():
+    task = make().task
+    names = task.variants("test")
+    episodes = spread(task, "test", 100, len(names) + 1)
+    assert [e.variant for e in episodes] == [*names, *names]
+    assert [e.seed for e in episodes] == list(range(100, 100 + 2 * len(names)))
+    assert spread(task, None, 5, 2) == [Episode(None, 5), Episode(None, 6)]
 
 
 def test_other_images_in_the_same_folders_are_refused(folders, tmp_path):
@@ -174,5 +206,5 @@ def test_replay_reports_other_data_but_not_what_an_older_version_left_out(record
     other = dataclasses.replace(records[0], dataset="cats", problem="abc")
     assert [line.partition(":")[0] for line in replay(other)] == ["dataset", "problem"]
     fields = json.loads(records[0].to_json())
-    del fields["dataset"], fields["problem"]
+    del fields["dataset"], fields["problem"], fields["policy_digest"]
     assert replay(Record.from_json(json.dumps(fields))) == []
