@@ -70,10 +70,10 @@ def compare(
             changed in between.
         ValueError: two policies of one name, or two episodes of one seed.
     """
-    names, seeds = [p.name for p in policies], [e.seed for e in episodes]
-    for what, values in (("policies' names", names), ("seeds", seeds)):
-        if len(set(values)) < len(values):
-            raise ValueError(f"{what} {values}: expected each once")
+    check_names(policies)
+    seeds = [e.seed for e in episodes]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds {seeds}: expected each once")
     jobs = {
         (p.name, e.seed): (p, env_id, {**env_kwargs, **p.env_kwargs, "variant": e.variant}, e.seed)
         for e in episodes
@@ -98,6 +98,13 @@ def compare(
             run_parallel(play, left, processes, keep)
     check_one_problem(list(done.values()), path)
     return [done[p.name, e.seed] for p in policies for e in episodes]
+
+
+def check_names(policies: Sequence[Policy]) -> None:
+    """ValueError if two policies have one name: their records could not be told apart."""
+    names = [policy.name for policy in policies]
+    if len(set(names)) < len(names):
+        raise ValueError(f"names of policies, {', '.join(names)}: expected each once")
 
 
 def known_problems(env_id: str, kwargs: dict[str, Any], variants: Sequence[str | None]) -> set[str]:

@@ -6,8 +6,9 @@
 Reads records that a comparison wrote; trains nothing. The figure has a panel for each agent: mean
 and standard deviation over its training seeds and episodes. The table says in numbers whether the
 backbone learns more slowly than the head, whether its learning rate falls during the run, and
-whether it is smaller where the proxy KL, which the agent had just observed, is. Writes both, and
-the table as JSON.
+whether it is smaller where the proxy KL, which the agent had just observed, is. In an episode both
+may only follow the time; so it also says what of that is left between episodes, at the same
+decision: what a schedule could not do. Writes both, and the table as JSON.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ QUESTIONS = {
     "backbone less head": "backbone's mean scale less the head's",
     "last less first": "backbone's scale: last decision less the first",
     "with KL": "backbone's scale with the KL just observed (Spearman)",
+    "with KL at a time": "the same, between episodes, at the same decision",
 }
 
 
@@ -65,7 +67,7 @@ def by_agent(records: Sequence[Record], args: Args) -> dict[str, list[Record]]:
 
 
 def answers(record: Record) -> dict[str, float]:
-    """The numbers of QUESTIONS for one episode; the last group is the head."""
+    """The numbers of all QUESTIONS but the last for one episode; the last group is the head."""
     from scipy.stats import spearmanr
 
     scales = np.array(record.lr_scales)
@@ -79,6 +81,24 @@ def answers(record: Record) -> dict[str, float]:
     }
 
 
+def at_a_time(records: Sequence[Record]) -> float:
+    """Correlation of the backbone's scale with the KL just observed over the episodes of a policy.
+
+    Both are ranked among the episodes at the same decision, so that time has no part in it; NaN if
+    one of them never differs.
+    """
+    from scipy.stats import rankdata
+
+    longest = max(len(record.lr_scales) for record in records)
+    whole = [record for record in records if len(record.lr_scales) == longest]
+    scales = np.array([np.array(r.lr_scales)[:, :-1].mean(1) for r in whole])
+    observed = np.array([[loss["train_kl"] for loss in r.losses[:-1]] for r in whole])
+    x, y = (rankdata(v, axis=0) for v in (np.round(scales, 6), observed))
+    x, y = x - x.mean(0), y - y.mean(0)
+    size = np.sqrt((x**2).sum() * (y**2).sum())
+    return float((x * y).sum() / size) if size > 0 else float("nan")
+
+
 def seed_means(records: Sequence[Record]) -> dict[str, list[float]]:
     """The answers, averaged over the episodes of each training seed (of each episode if one)."""
     groups: dict[str, list[dict[str, float]]] = {}
@@ -88,9 +108,11 @@ def seed_means(records: Sequence[Record]) -> dict[str, list[float]]:
         groups.setdefault(key, []).append(answers(record))
     table: dict[str, list[float]] = {name: [] for name in QUESTIONS}
     for rows in groups.values():
-        for name, values in table.items():
+        for name in rows[0]:
             known = [row[name] for row in rows if not np.isnan(row[name])]
-            values.extend([float(np.mean(known))] if known else [])
+            table[name].extend([float(np.mean(known))] if known else [])
+    pooled = [at_a_time([r for r in records if r.policy == seed]) for seed in sorted(seeds)]
+    table["with KL at a time"] = [value for value in pooled if not np.isnan(value)]
     return table
 
 
@@ -108,7 +130,7 @@ def table_rows(agents: dict[str, list[Record]]) -> list[dict[str, Any]]:
 def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
     """The table for people."""
     cells = {(r["name"], r["metric"]): r for r in rows}
-    lines = [f"| agent | {' | '.join(QUESTIONS.values())} |", "| --- | --- | --- | --- |"]
+    lines = [f"| agent | {' | '.join(QUESTIONS.values())} |", "| --- " * (1 + len(QUESTIONS)) + "|"]
     for name in dict.fromkeys(r["name"] for r in rows):
         values = [_shown(cells[name, question]) for question in QUESTIONS]
         lines.append(f"| {name} | {' | '.join(values)} |")
@@ -134,8 +156,8 @@ def plot(agents: dict[str, list[Record]], title: str, path: Path) -> None:
     columns = min(3, len(agents))
     lines = -(-len(agents) // columns)
     figure = Figure((4.2 * columns + 1.4, 2.9 * lines + 0.6), 110, layout="constrained")
-    grid = np.atleast_1d(figure.subplots(lines, columns, sharey=True)).flat
-    for axes, (name, records) in zip(grid, agents.items(), strict=False):
+    grid = iter(np.atleast_1d(figure.subplots(lines, columns, sharey=True)).flat)
+    for (name, records), axes in zip(agents.items(), grid, strict=False):  # in this order
         groups = records[0].groups
         same = [r for r in records if len(r.lr_scales) == len(records[0].lr_scales)]
         table, edges = np.array([r.lr_scales for r in same]), np.array(same[0].steps)
@@ -148,7 +170,7 @@ def plot(agents: dict[str, list[Record]], title: str, path: Path) -> None:
             axes.stairs(high, edges, baseline=low, fill=True, color=colour, alpha=0.12)
         axes.set(title=name, ylim=(-0.02, 1.02), xlabel="optimizer step")
         axes.grid(alpha=0.3)
-    for axes in list(grid):
+    for axes in grid:
         axes.set_axis_off()
     figure.axes[0].legend(fontsize=7)
     figure.supylabel("LR / base LR")

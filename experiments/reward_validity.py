@@ -4,12 +4,14 @@
     python experiments/reward_validity.py --task visda                        # the stand-in
 
 Random policies fine-tune, half of them with a constant scale for each layer group, half with scales
-that move from one random vector to another. For each variant of the task: Spearman's correlation
-(scipy) over the policies of a reward's return with target accuracy and with retention. The table
-has the means over the variants and 95% intervals of a bootstrap that draws policies anew within
-each variant. Rewards are computed from the recorded losses, so that lambda inside the reward varies
-without training again; on how many images it is measured is the environment's ``reward_images``.
-Writes records (JSONL; run it again to resume), the table (Markdown + JSON) and a plot.
+that move from one random vector to another; groups may be frozen, but never the new head. For each
+variant of the task: Spearman's correlation (as scipy's) over the policies of a reward's return with
+target accuracy and with retention. The table has the means over the variants and 95% intervals of a
+bootstrap that draws policies anew, the same for all variants and rewards, so that differences from
+the environment's default reward are paired. Rewards are computed from the recorded losses, so that
+lambda inside the reward varies without training again; on how many images it is measured is the
+environment's ``reward_images``. Writes records (JSONL; run it again to resume), the table (Markdown
++ JSON) and a plot.
 
 By default it runs on the training variants: a default that is chosen from it has not seen the test
 variants, though it has seen the target labels of the training ones.
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +32,7 @@ import numpy as np
 
 from agents.baselines import HAND_TUNED
 from agents.checkpoint import open_run
-from agents.command_line import EnvKwargs, make_env, parse
+from agents.command_line import EnvKwargs, check_at_least, make_env, parse, refuse_env_kwargs
 from agents.digest import digest
 from agents.evaluate import compare, drawn
 from agents.families import log_uniform
@@ -43,8 +45,16 @@ SAME = "proxy_valid_terminal"  # its return is that of proxy_valid
 LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0)
 METRICS = ("accuracy", "retention")
 FROZEN = 0.15  # probability of a scale of 0
-DRAWS = 2000  # of the bootstrap
+DRAWS = 1000  # of the bootstrap
 QUICK = {"budget": 4, "window": 2}  # optimizer steps
+MAY_CHANGE = ("processes", "policies", "probes", "out")  # what is in the folder stays true
+Key = tuple[str, float, int | None]
+"""A reward, lambda inside it, and how many images it is measured on (None: all)."""
+OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set
+    "action": "the random policies set scales",
+    "variant": "--variants chooses it",
+    "reward_images": "--probes chooses it",
+}
 Trials = dict[int | None, list[Record]]
 """Of one variant: the policies' records, by the number of images of the reward (None: all)."""
 
@@ -61,8 +71,8 @@ class Args:
     """Which of the task's variants; "own": the task itself, as for your own images."""
     policies: int = 100
     """Random policies, the same for every variant."""
-    probe: int = 32
-    """Images of the small probe beside the whole of outer_valid."""
+    probes: tuple[int, ...] = (8, 32)
+    """Images of the small probes beside the whole of outer_valid."""
     processes: int = 2
     """Runs at a time, a process and a CPU thread each."""
     out: Path | None = None
@@ -94,7 +104,9 @@ class RandomPath:
 
     @staticmethod
     def _draw(rng: np.random.Generator, groups: int) -> np.ndarray:
-        return np.array([0.0 if rng.random() < FROZEN else log_uniform(rng) for _ in range(groups)])
+        scales = np.array([log_uniform(rng) for _ in range(groups)])
+        scales[:-1] *= rng.random(groups - 1) >= FROZEN  # never the new head, the last group
+        return scales
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         """The action (G,) float32 for an observation."""
@@ -123,9 +135,9 @@ def returns(record: Record, guidance: float) -> dict[str, float]:
     return {name: sum(value(step) for step in steps) for name, value in terms.items()}
 
 
-def scores(trials: Trials) -> dict[tuple[str, float, int | None], np.ndarray]:
-    """Returns by (reward, lambda, images), in the order of the policies."""
-    table: dict[tuple[str, float, int | None], list[float]] = {}
+def scores(trials: Trials) -> dict[Key, np.ndarray]:
+    """Returns by reward, lambda and images, in the order of the policies."""
+    table: dict[Key, list[float]] = {}
     for guidance in LAMBDAS:
         for images, records in trials.items():
             for record in records:
@@ -137,48 +149,74 @@ def scores(trials: Trials) -> dict[tuple[str, float, int | None], np.ndarray]:
 # -- correlations ----------------------------------------------------------------------------------
 
 
-def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Spearman's correlation along the last axis; NaN where one of them is constant."""
+def centred_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks along the last axis less their mean, divided by their norm; NaN where all are equal."""
     from scipy.stats import rankdata
 
-    x, y = (rankdata(v, axis=-1) for v in (first, second))
-    x, y = (v - v.mean(-1, keepdims=True) for v in (x, y))
+    ranks = rankdata(values, axis=-1)
+    ranks = ranks - ranks.mean(-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+        return ranks / np.sqrt((ranks**2).sum(-1, keepdims=True))
 
 
-def correlate(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, list[float]]:
-    """Mean of the variants' correlations, and its 95% interval: policies drawn anew in each."""
-    rng = np.random.default_rng(0)
-    mean = float(np.mean([spearman(x, y) for x, y in pairs]))
-    if np.isnan(mean):  # nothing varies, or nothing was measured
-        return mean, [mean, mean]
-    drawn = []
-    for x, y in pairs:
-        chosen = rng.integers(0, len(x), (DRAWS, len(x)))
-        drawn.append(spearman(x[chosen], y[chosen]))
-    low, high = np.nanpercentile(np.mean(drawn, 0), [2.5, 97.5])
-    return mean, [float(low), float(high)]
+def draw_policies(count: int) -> np.ndarray:
+    """All policies, then DRAWS times as many drawn anew: (1 + DRAWS, count) indices."""
+    drawn = np.random.default_rng(0).integers(0, count, (DRAWS, count))
+    return np.concatenate([np.arange(count)[None], drawn])
 
 
-def table_rows(by_variant: Sequence[Trials]) -> list[dict[str, Any]]:
-    """One entry for each reward, lambda, number of images (None: all) and metric."""
+def correlations(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean over the variants of Spearman's correlation, for each row of :func:`centred_ranks`."""
+    return np.mean([(x * y).sum(-1) for x, y in zip(first, second, strict=True)], 0)
+
+
+def interval(values: np.ndarray) -> list[float]:
+    """The 95% interval of draws; NaN if nothing varies, or nothing was measured."""
+    if np.isnan(values).all():
+        return [float("nan")] * 2
+    return [float(x) for x in np.nanpercentile(values, [2.5, 97.5])]
+
+
+def table_rows(by_variant: Sequence[Trials], default: Key) -> list[dict[str, Any]]:
+    """One entry for each reward, lambda, number of images and metric.
+
+    Args:
+        by_variant: records.
+        default: the reward that all are compared with.
+    """
+    count = len(by_variant[0][None])
+    chosen = draw_policies(count)
     scored = [scores(trials) for trials in by_variant]
-    rows = []
+    measured = {
+        metric: [
+            centred_ranks(np.array([r.final.get(metric, np.nan) for r in trials[None]])[chosen])
+            for trials in by_variant
+        ]
+        for metric in METRICS
+    }
+    found: dict[tuple[Key, str], np.ndarray] = {}
     for key in scored[0]:
+        ranks = [centred_ranks(values[key][chosen]) for values in scored]
         for metric in METRICS:
-            pairs = [
-                (values[key], np.array([r.final.get(metric, np.nan) for r in trials[key[2]]]))
-                for values, trials in zip(scored, by_variant, strict=True)
-            ]
-            mean, ci = correlate(pairs)
-            about = {"name": key[0], "guidance": key[1], "images": key[2], "metric": metric}
-            counts = {"policies": len(pairs[0][0]), "variants": len(pairs)}
-            rows.append({**about, "mean": mean, "ci95": ci, "seeds": 1, **counts})
-    return rows
+            found[key, metric] = correlations(ranks, measured[metric])
+    return [
+        row_of(key, metric, values, found.get((default, metric)))
+        | {"policies": count, "variants": len(by_variant), "default": key == default}
+        for (key, metric), values in found.items()
+    ]
 
 
-def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
+def row_of(key: Key, metric: str, values: np.ndarray, default: np.ndarray | None) -> dict[str, Any]:
+    """An entry: the correlation, and that less the default reward's."""
+    row: dict[str, Any] = {"name": key[0], "guidance": key[1], "images": key[2], "metric": metric}
+    row |= {"mean": float(values[0]), "ci95": interval(values[1:]), "seeds": 1}
+    if default is None:
+        return row | {"difference": None, "difference_ci95": None}
+    gaps = values - default
+    return row | {"difference": float(gaps[0]), "difference_ci95": interval(gaps[1:])}
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], title: str) -> str:
     """The tables for people: a row for each reward, a column for each lambda."""
     cells = {(r["metric"], r["name"], r["images"], r["guidance"]): r for r in rows}
     lines = []
@@ -192,16 +230,22 @@ def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
     lines.append(
         f"{title}. Spearman's rank correlation of the return over {rows[0]['policies']} random "
         f"policies, mean of {rows[0]['variants']} variants, 95% bootstrap intervals over policies. "
-        "Lambda is that inside the reward. proxy_valid_terminal has the return of proxy_valid."
+        "Lambda is that inside the reward. Bold: the environment's default; + or -: above or below "
+        "it, the interval of the paired difference excluding 0. proxy_valid_terminal has the "
+        "return of proxy_valid."
     )
     return "\n".join(lines)
 
 
-def _shown(row: dict[str, Any]) -> str:
+def _shown(row: Mapping[str, Any]) -> str:
     if np.isnan(row["mean"]):
         return "-"
     low, high = row["ci95"]
-    return f"{row['mean']:.2f} [{low:.2f}, {high:.2f}]"
+    text = f"{row['mean']:.2f} [{low:.2f}, {high:.2f}]"
+    if row["default"]:
+        return f"**{text}**"
+    low, high = row["difference_ci95"] or (0.0, 0.0)
+    return text + (" +" if low > 0 else " -" if high < 0 else "")
 
 
 def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
@@ -234,10 +278,10 @@ def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
 
 def variant_names(args: Args, kwargs: dict[str, Any]) -> list[str | None]:
     """The variants to run on; SystemExit if the task has none of that kind."""
-    env = make_env(IDS[args.task], kwargs, f"--task {args.task}")
     if args.variants == "own":
         return [None]
-    names = list(env.task.variants(args.variants))
+    task = make_env(IDS[args.task], kwargs, f"--task {args.task}").task
+    names = list(task.variants(args.variants))
     if not names:
         raise SystemExit(f"--variants {args.variants}: {args.task} has none; pass --variants own")
     return [*names[:2]] if args.quick else [*names]
@@ -246,19 +290,23 @@ def variant_names(args: Args, kwargs: dict[str, Any]) -> list[str | None]:
 def main(args: Args) -> str:
     """Play, correlate, report."""
     out = args.out or Path(f"runs/reward_validity_{args.task}")
+    check_at_least(2, args, "policies")
+    refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     kwargs: dict[str, Any] = {**args.env_kwargs, **(QUICK if args.quick else {})}
+    config = make_env(IDS[args.task], kwargs, f"--task {args.task}").config
     names = variant_names(args, kwargs)
-    open_run(out, {**dataclasses.asdict(args), "processes": None})
+    noted = dataclasses.asdict(args)
+    open_run(out, {name: value for name, value in noted.items() if name not in MAY_CHANGE})
     policies = [RandomPath(k) for k in range(6 if args.quick else args.policies)]
     trials: list[Trials] = []
     for name in names:
         trials.append({})
-        for images in (None, args.probe):
+        for images in (None, *args.probes):
             own = kwargs if images is None else {**kwargs, "reward_images": images}
             path = out / f"records_{(name or 'own').replace(':', '')}_{images or 'all'}.jsonl"
             plan = policies, IDS[args.task], own, drawn(name, [0]), path, args.processes
             trials[-1][images] = compare(*plan)
-    rows = table_rows(trials)
+    rows = table_rows(trials, (config.reward, float(config.reward_guidance or 0), None))
     title = f"{trials[0][None][0].dataset}, {args.variants} variants"
     text = markdown(rows, title)
     write_table(text, rows, out)

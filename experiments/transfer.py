@@ -7,7 +7,8 @@
 ``--policies`` were trained elsewhere, on other images, another network and another number of layer
 groups (agents/reinforce.py with its shared heads fits any); nothing is trained here.
 ``--opponents`` are trainings on this task: what agents/tune.py or experiments/benchmark.py left.
-All play the same evaluation seeds on the held-out variants. Interrupt it whenever you like; the
+All play the same episodes, equally many of each held-out variant. The reference is the opponent
+whose searches scored best on this task's training variants. Interrupt it whenever you like; the
 same command resumes. It writes records (JSONL), the table (Markdown + JSON), ``pairs.md`` and
 plots.
 """
@@ -23,16 +24,27 @@ from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from agents import tune
 from agents.checkpoint import open_run
-from agents.command_line import EnvKwargs, blamed_on, fitting_variant, make_env, parse
-from agents.evaluate import compare, spread
+from agents.command_line import (
+    EnvKwargs,
+    blamed_on,
+    check_at_least,
+    fitting_variant,
+    make_env,
+    parse,
+    refuse_env_kwargs,
+)
+from agents.evaluate import check_names, compare, spread
 from agents.policies import make_policy
-from agents.reinforce import EVAL_SEED
+from agents.reinforce import EVAL_SEED, OWN_OPTIONS
 from asg_env.records import Policy
-from experiments.benchmark_report import policy_name, score_tables, write_benchmark
+from experiments.benchmark import FIRST, QUICK_KWARGS
+from experiments.benchmark_report import policy_name, write_benchmark
 from experiments.generalization import IDS
 
-QUICK = {"budget": 4, "window": 2}  # optimizer steps
+MAY_CHANGE = ("policies", "opponents", "eval_seeds", "processes", "out")
+"""Arguments that may change between calls: what is in the folder stays true."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ class Args:
     test_variant: str | None = "test"
     """Variant to play on; "test" draws one for each seed."""
     eval_seeds: int = 12
-    """Episodes of each policy."""
+    """Episodes of each policy, rounded up to a multiple of the variants."""
     processes: int = 2
     """Episodes at a time, a process and a CPU thread each."""
     out: Path | None = None
@@ -73,20 +85,35 @@ def named(paths: Sequence[str], prefix: str) -> list[Policy]:
     return made
 
 
+def reference_of(paths: Sequence[str], players: Sequence[Policy]) -> str:
+    """The opponent to compare with: the best mean score of its searches, else the first one."""
+    scores: dict[str, list[float]] = {}
+    for path, policy in zip(paths, players, strict=True):
+        if (Path(path) / tune.SEARCH).exists():
+            agent = policy.name.rpartition(" #")[0]
+            scores.setdefault(agent, []).append(tune.final_score(Path(path)))
+    first = players[0].name.rpartition(" #")[0]
+    return max(scores, key=lambda name: sum(scores[name]) / len(scores[name]), default=first)
+
+
 def main(args: Args) -> str:
     """Play and report."""
+    check_at_least(1, args, "eval_seeds", "processes")
+    refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     out = args.out or Path(f"runs/transfer_{args.task}")
-    kwargs = {**args.env_kwargs, **(QUICK if args.quick else {})}
+    kwargs = {**FIRST, **args.env_kwargs, **(QUICK_KWARGS if args.quick else {})}
     env = make_env(IDS[args.task], kwargs, f"--task {args.task}")
     variant = fitting_variant(env.task, "--test-variant", args.test_variant)
-    players = [*named(args.policies, "transferred "), *named(args.opponents, "")]
-    open_run(out, {**dataclasses.asdict(args), "processes": None})
+    opponents = named(args.opponents, "")
+    players = [*named(args.policies, "transferred "), *opponents]
+    with blamed_on("--policies and --opponents"):
+        check_names(players)
+    noted = dataclasses.asdict(args)
+    open_run(out, {name: value for name, value in noted.items() if name not in MAY_CHANGE})
     episodes = spread(env.task, variant, EVAL_SEED, 1 if args.quick else args.eval_seeds)
     where = IDS[args.task], kwargs, episodes, out / "records.jsonl"
     records = compare(players, *where, args.processes)
-    tables = score_tables(records, "return")
-    own = [name for name in tables if not name.startswith("transferred ")]
-    reference = max(own, key=lambda name: tables[name].mean(), default=next(iter(tables)))
+    reference = reference_of(args.opponents, opponents) if opponents else ""
     text = write_benchmark(records, [], out, reference)
     print(text)
     return text

@@ -377,16 +377,54 @@ def test_even_policies_are_constant_and_odd_ones_move():
         assert ((first >= 0) & (first <= 1) & (last >= 0) & (last <= 1)).all()
 
 
-def test_correlations_are_scipys_and_their_intervals_cover_them():
+def test_random_policies_never_freeze_the_head_but_other_groups():
+    vectors = []
+    for number in range(60):
+        policy = reward_validity.RandomPath(number)
+        policy.begin([*"abcd"], ["progress"], 0)
+        vectors.append(policy.act(np.array([0.0])))
+    table = np.array(vectors)
+    assert (table[:, -1] > 0).all()
+    assert (table[:, :-1] == 0).any(0).all()
+
+
+def trial(values, accuracy, record):
+    """Records of one variant, whose return is ``values`` whatever lambda is."""
+    losses = [
+        [{"valid_ce": 2.0, "valid_kl": 0.0, "train_ce": 2.0, "train_kl": 0.0}] for _ in values
+    ]
+    for line, value in zip(losses, values, strict=True):
+        line.append({**line[0], "valid_ce": 2.0 - value, "train_ce": 2.0 + value})
+    return {
+        None: [
+            dataclasses.replace(record, losses=line, final={"accuracy": a, "retention": 0.5})
+            for line, a in zip(losses, accuracy, strict=True)
+        ]
+    }
+
+
+def test_correlations_are_scipys_and_differences_from_the_default_are_paired(record):
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(2, 60))
-    y = x + rng.normal(size=(2, 60))
-    expected = np.mean([spearmanr(a, b).statistic for a, b in zip(x, y, strict=True)])
-    mean, (low, high) = reward_validity.correlate(list(zip(x, y, strict=True)))
-    assert mean == pytest.approx(expected)
-    assert 0 < low < mean < high < 1
-    mean, (low, high) = reward_validity.correlate([(x[0], x[1])])
-    assert low < 0 < high
+    values = rng.uniform(0, 1, (2, 60))
+    accuracy = values + rng.normal(0, 0.3, (2, 60))
+    trials = [trial(v, a, record) for v, a in zip(values, accuracy, strict=True)]
+    rows = reward_validity.table_rows(trials, ("proxy_valid", 0.3, None))
+    cells = {(r["name"], r["guidance"], r["metric"]): r for r in rows}
+    expected = np.mean([spearmanr(a, b).statistic for a, b in zip(values, accuracy, strict=True)])
+    default = cells["proxy_valid", 0.3, "accuracy"]
+    assert default["mean"] == pytest.approx(expected)
+    assert 0 < default["ci95"][0] < expected < default["ci95"][1] < 1
+    assert default["difference"] == 0
+    assert default["default"]
+    same = cells["proxy_valid", 3.0, "accuracy"]  # here lambda changes nothing
+    assert same["difference_ci95"] == [0, 0]
+    reverse = cells["train_loss", 0.3, "accuracy"]
+    assert reverse["mean"] == pytest.approx(-expected)
+    assert reverse["difference_ci95"][1] < -0.5
+    assert np.isnan(cells["proxy_valid", 0.3, "retention"]["mean"])  # it never differs
+    text = reward_validity.markdown(rows, "title")
+    assert f"**{expected:.2f} [" in text
+    assert "] -" in text
 
 
 def test_the_reward_experiment_runs_and_resumes(tmp_path, folders):
@@ -396,7 +434,7 @@ def test_the_reward_experiment_runs_and_resumes(tmp_path, folders):
     assert reward_validity.main(args) == text
     rows = json.loads((tmp_path / "table.json").read_text())["rows"]
     assert {row["guidance"] for row in rows} == set(reward_validity.LAMBDAS)
-    assert {row["images"] for row in rows} == {None, 32}
+    assert {row["images"] for row in rows} == {None, 8, 32}
     with pytest.raises(SystemExit, match="pass --variants own"):
         reward_validity.variant_names(
             dataclasses.replace(args, task="image_folder", variants="test"), folders
@@ -419,6 +457,20 @@ def test_behaviour_in_numbers(record):
     assert found["with KL"] == pytest.approx(1.0)
     still = dataclasses.replace(falling, lr_scales=[[0.2, 1.0]] * 3)
     assert np.isnan(action_behavior.answers(still)["with KL"])
+
+
+def test_what_a_schedule_does_is_no_answer_to_the_kl_at_a_time(record):
+    def episode(scales, kl):
+        losses = [{"train_kl": v} for v in (*kl, 0.0)]
+        pairs = [[s, 1.0] for s in scales]
+        return dataclasses.replace(record, groups=["a", "head"], lr_scales=pairs, losses=losses)
+
+    schedule = [episode([0.6, 0.4], [3.0 + k, 1.0 + k]) for k in range(4)]
+    assert np.isnan(action_behavior.at_a_time(schedule))
+    follows = [episode([0.1 + k / 10, k / 10], [3.0 + k, 1.0 + k]) for k in range(4)]
+    assert action_behavior.at_a_time(follows) == pytest.approx(1)
+    averse = [episode([0.6 - k / 10, 0.4 - k / 10], [3.0 + k, 1.0 + k]) for k in range(4)]
+    assert action_behavior.at_a_time(averse) == pytest.approx(-1)
 
 
 def test_the_behaviour_of_each_agent_is_drawn(tmp_path, record):
@@ -455,5 +507,23 @@ def test_a_policy_plays_on_another_task_with_another_number_of_groups(tmp_path):
     for name in ("transferred reinforce", "tuned_constant_vector", "small_backbone"):
         assert f"| {name} | 1 |" in text
     assert transfer.main(args) == text
-    with pytest.raises(SystemExit, match="no schedule and no file"):
-        transfer.main(dataclasses.replace(args, policies=("nothing_0",)))
+    bad = (
+        ({"policies": ("nothing_0",)}, "no schedule and no file"),
+        ({"policies": (str(tmp_path / "reinforce_3"),) * 2}, "expected each once"),
+        ({"env_kwargs": {"action": "discrete"}}, "--env-kwargs action: leave it out"),
+        ({"eval_seeds": 0}, "--eval-seeds 0"),
+    )
+    for change, reason in bad:
+        with pytest.raises(SystemExit, match=reason):
+            transfer.main(dataclasses.replace(args, **change))
+
+
+def test_transfers_reference_is_the_opponent_whose_search_scored_best(tmp_path):
+    for name, value in (("one_0", 1.0), ("two_0", 1.5), ("two_1", 0.9)):
+        (tmp_path / name).mkdir()
+        line = json.dumps({"half": 2, "returns": [value]}) + "\n"
+        (tmp_path / name / "search.jsonl").write_text(line)
+        TunedPolicy("constant", {"peak": 0.1}, 7, "mine").save(tmp_path / name / "policy.json")
+    paths = [str(tmp_path / name) for name in ("one_0", "two_0", "two_1")]
+    assert transfer.reference_of(paths, transfer.named(paths, "")) == "two"
+    assert transfer.reference_of(["large"], transfer.named(["large"], "")) == "large"

@@ -161,7 +161,10 @@ def test_the_learning_rate_falls_from_the_first_update_to_the_last():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"algo": "dqn"}, "--algo='dqn': expected one of ppo, a2c, recurrent_ppo, trpo, sac, td3"),
+        (
+            {"algo": "dqn"},
+            f"--algo='dqn': expected one of {', '.join(ALGORITHMS)}",
+        ),
         (
             {"hyperparameters": {"n_step": 3}},
             "--hyperparameters='n_step': expected one of episodes",
@@ -310,7 +313,10 @@ def test_the_two_kinds_of_policies_are_told_apart(trained, tmp_path):
 
 @pytest.mark.parametrize(
     ("algo", "episodes"),
-    [("ppo", 640), ("a2c", 960), ("recurrent_ppo", 480), ("trpo", 640), ("sac", 200), ("td3", 160)],
+    [
+        *(("ppo", 640), ("ppo_continuous", 640), ("a2c", 480), ("recurrent_ppo", 960)),
+        *(("trpo", 640), ("sac", 200), ("td3", 160)),
+    ],
 )
 def test_an_algorithm_learns_a_bandit(algo, episodes, tmp_path):
     """Mean reward of a decision: at random .5, at best 1."""
