@@ -39,7 +39,7 @@ from agents.evaluate import check_names, compare, spread
 from agents.policies import make_policy
 from agents.reinforce import EVAL_SEED, OWN_OPTIONS
 from asg_env.records import Policy
-from experiments.benchmark import FIRST, QUICK_KWARGS
+from experiments.benchmark_agents import FIRST, QUICK_KWARGS
 from experiments.benchmark_report import policy_name, write_benchmark
 from experiments.generalization import IDS
 
