@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +43,15 @@ def spread(task: Task, variant: str | None, first: int, count: int) -> list[Epis
     return [Episode(names[k % len(names)], first + k) for k in range(rounds * len(names))]
 
 
+def play(policy: Policy, env_id: str, kwargs: dict[str, Any], seed: int) -> Record:
+    """One episode."""
+    env = gym.make(env_id, **kwargs)
+    try:
+        return run_episode(env, policy, env_id, kwargs, seed)
+    finally:
+        env.close()
+
+
 def compare(
     policies: Sequence[Policy],
     env_id: str,
@@ -50,6 +59,7 @@ def compare(
     episodes: Sequence[Episode],
     path: Path,
     processes: int = 2,
+    play: Callable[[Policy, str, dict[str, Any], int], Record] = play,
 ) -> list[Record]:
     """Play every policy in every episode; the same seeds, variants and networks for each.
 
@@ -61,6 +71,7 @@ def compare(
         episodes: each has its own seed.
         path: a JSONL file.
         processes: episodes at a time.
+        play: how one is played; importable.
 
     Returns:
         The records, all of the first policy first.
@@ -156,12 +167,3 @@ def _refusal(record: Record, reason: str, path: Path) -> str:
         f"{path} holds a record of policy {record.policy!r}, seed {record.reset_seed}, that does "
         f"not belong in this table: {reason}: choose another --out, or delete {path}"
     )
-
-
-def play(policy: Policy, env_id: str, kwargs: dict[str, Any], seed: int) -> Record:
-    """One episode."""
-    env = gym.make(env_id, **kwargs)
-    try:
-        return run_episode(env, policy, env_id, kwargs, seed)
-    finally:
-        env.close()

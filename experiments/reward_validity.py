@@ -9,9 +9,9 @@ variant of the task: Spearman's correlation (as scipy's) over the policies of a 
 target accuracy and with retention. The table has the means over the variants and 95% intervals of a
 bootstrap that draws policies anew, the same for all variants and rewards, so that differences from
 the environment's default reward are paired. Rewards are computed from the recorded losses, so that
-lambda inside the reward varies without training again; on how many images it is measured is the
-environment's ``reward_images``. Writes records (JSONL; run it again to resume), the table (Markdown
-+ JSON) and a plot.
+lambda inside the reward, and the number of images that it is measured on (``--probes``, the
+environment's ``reward_images``), vary without training again. Writes records (JSONL; run it again
+to resume), the table (Markdown + JSON) and a plot.
 
 By default it runs on the training variants: a default that is chosen from it has not seen the test
 variants, though it has seen the target labels of the training ones.
@@ -23,11 +23,13 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import gymnasium as gym
 import numpy as np
 
 from agents.baselines import HAND_TUNED
@@ -37,8 +39,9 @@ from agents.digest import digest
 from agents.evaluate import compare, drawn
 from agents.families import log_uniform
 from agents.report import write_table
+from asg_env.envs import FinetuneEnv
 from asg_env.envs.rewards import REWARDS, Transition, capped
-from asg_env.records import Record
+from asg_env.records import Policy, Record, run_episode
 from experiments.generalization import IDS
 
 SAME = "proxy_valid_terminal"  # its return is that of proxy_valid
@@ -47,7 +50,7 @@ METRICS = ("accuracy", "retention")
 FROZEN = 0.15  # probability of a scale of 0
 DRAWS = 1000  # of the bootstrap
 QUICK = {"budget": 4, "window": 2}  # optimizer steps
-MAY_CHANGE = ("processes", "policies", "probes", "out")  # what is in the folder stays true
+MAY_CHANGE = ("processes", "policies", "out")  # what is in the folder stays true
 Key = tuple[str, float, int | None]
 """A reward, lambda inside it, and how many images it is measured on (None: all)."""
 OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set
@@ -55,8 +58,6 @@ OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set
     "variant": "--variants chooses it",
     "reward_images": "--probes chooses it",
 }
-Trials = dict[int | None, list[Record]]
-"""Of one variant: the policies' records, by the number of images of the reward (None: all)."""
 
 
 @dataclass(frozen=True)
@@ -115,17 +116,61 @@ class RandomPath:
         return (first + progress * (last - first)).astype(np.float32)
 
 
+class Probed(gym.Wrapper[Any, Any, Any, Any]):
+    """Adds the losses on the first images of outer_valid, for each number of ``probes``."""
+
+    def __init__(self, env: gym.Env[Any, Any], probes: Sequence[int]) -> None:
+        super().__init__(env)
+        self.probes = probes
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """As the environment's."""
+        observation, info = self.env.reset(**kwargs)
+        return observation, self._with_probes(info)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the environment's."""
+        *outcome, info = self.env.step(action)
+        return (*outcome, self._with_probes(info))
+
+    def _with_probes(self, info: dict[str, Any]) -> dict[str, Any]:
+        u = self.env.unwrapped
+        assert isinstance(u, FinetuneEnv)
+        losses = dict(info["losses"])
+        for images in self.probes:
+            ce, kl = u.proxy_losses("outer_valid", images)
+            losses |= {loss_name("ce", images): float(ce), loss_name("kl", images): float(kl)}
+        return {**info, "losses": losses}
+
+
+def loss_name(term: str, images: int | None) -> str:
+    """Under which name a loss on outer_valid is recorded; None: on all its images."""
+    return f"valid_{term}" if images is None else f"valid_{term}_{images}"
+
+
+def play_probed(
+    policy: Policy, env_id: str, kwargs: dict[str, Any], seed: int, probes: Sequence[int]
+) -> Record:
+    """One episode, with the losses that a reward would read on few images."""
+    env = Probed(gym.make(env_id, **kwargs), probes)
+    try:
+        return run_episode(env, policy, env_id, kwargs, seed)
+    finally:
+        env.close()
+
+
 # -- from records to rewards -----------------------------------------------------------------------
 
 
-def phis(record: Record, guidance: float) -> list[float]:
-    """Phi at the start and after each decision, with another lambda."""
-    return [capped(loss["valid_ce"] + guidance * loss["valid_kl"]) for loss in record.losses]
+def phis(record: Record, guidance: float, images: int | None) -> list[float]:
+    """Phi at the start and after each decision, with another lambda or on fewer images."""
+    ce, kl = loss_name("ce", images), loss_name("kl", images)
+    return [capped(loss[ce] + guidance * loss[kl]) for loss in record.losses]
 
 
-def returns(record: Record, guidance: float) -> dict[str, float]:
+def returns(record: Record, guidance: float, images: int | None = None) -> dict[str, float]:
     """The return that each named reward (but the oracle, and SAME) would have given."""
-    phi, losses = phis(record, guidance), record.losses
+    phi, losses = phis(record, guidance, images), record.losses
     train = [capped(x["train_ce"] + guidance * x["train_kl"]) for x in losses]
     steps = [
         Transition(phi[0], phi[t - 1], phi[t], train[t - 1], train[t], t == len(phi) - 1)
@@ -135,14 +180,15 @@ def returns(record: Record, guidance: float) -> dict[str, float]:
     return {name: sum(value(step) for step in steps) for name, value in terms.items()}
 
 
-def scores(trials: Trials) -> dict[Key, np.ndarray]:
+def scores(records: Sequence[Record], probes: Sequence[int]) -> dict[Key, np.ndarray]:
     """Returns by reward, lambda and images, in the order of the policies."""
     table: dict[Key, list[float]] = {}
     for guidance in LAMBDAS:
-        for images, records in trials.items():
+        for images in (None, *probes):
             for record in records:
-                for name, value in returns(record, guidance).items():
-                    table.setdefault((name, guidance, images), []).append(value)
+                for name, value in returns(record, guidance, images).items():
+                    if images is None or name != "train_loss":  # which reads no such image
+                        table.setdefault((name, guidance, images), []).append(value)
     return {key: np.array(values) for key, values in table.items()}
 
 
@@ -177,20 +223,23 @@ def interval(values: np.ndarray) -> list[float]:
     return [float(x) for x in np.nanpercentile(values, [2.5, 97.5])]
 
 
-def table_rows(by_variant: Sequence[Trials], default: Key) -> list[dict[str, Any]]:
+def table_rows(
+    by_variant: Sequence[Sequence[Record]], default: Key, probes: Sequence[int] = ()
+) -> list[dict[str, Any]]:
     """One entry for each reward, lambda, number of images and metric.
 
     Args:
         by_variant: records.
         default: the reward that all are compared with.
+        probes: numbers of images that the records have losses on.
     """
-    count = len(by_variant[0][None])
+    count = len(by_variant[0])
     chosen = draw_policies(count)
-    scored = [scores(trials) for trials in by_variant]
+    scored = [scores(records, probes) for records in by_variant]
     measured = {
         metric: [
-            centred_ranks(np.array([r.final.get(metric, np.nan) for r in trials[None]])[chosen])
-            for trials in by_variant
+            centred_ranks(np.array([r.final.get(metric, np.nan) for r in records])[chosen])
+            for records in by_variant
         ]
         for metric in METRICS
     }
@@ -298,16 +347,18 @@ def main(args: Args) -> str:
     noted = dataclasses.asdict(args)
     open_run(out, {name: value for name, value in noted.items() if name not in MAY_CHANGE})
     policies = [RandomPath(k) for k in range(6 if args.quick else args.policies)]
-    trials: list[Trials] = []
-    for name in names:
-        trials.append({})
-        for images in (None, *args.probes):
-            own = kwargs if images is None else {**kwargs, "reward_images": images}
-            path = out / f"records_{(name or 'own').replace(':', '')}_{images or 'all'}.jsonl"
-            plan = policies, IDS[args.task], own, drawn(name, [0]), path, args.processes
-            trials[-1][images] = compare(*plan)
-    rows = table_rows(trials, (config.reward, float(config.reward_guidance or 0), None))
-    title = f"{trials[0][None][0].dataset}, {args.variants} variants"
+    trials = [
+        compare(
+            *(policies, IDS[args.task], kwargs, drawn(name, [0])),
+            out / f"records_{(name or 'own').replace(':', '')}.jsonl",
+            args.processes,
+            partial(play_probed, probes=args.probes),
+        )
+        for name in names
+    ]
+    default = config.reward, float(config.reward_guidance or 0), None
+    rows = table_rows(trials, default, args.probes)
+    title = f"{trials[0][0].dataset}, {args.variants} variants"
     text = markdown(rows, title)
     write_table(text, rows, out)
     plot(rows, title, out / "table.png")
