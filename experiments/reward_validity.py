@@ -45,7 +45,7 @@ from asg_env.records import Policy, Record, run_episode
 from experiments.generalization import IDS
 
 SAME = "proxy_valid_terminal"  # its return is that of proxy_valid
-LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0)
+LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0)  # and the environment's own
 METRICS = ("accuracy", "retention")
 FROZEN = 0.15  # probability of a scale of 0
 DRAWS = 1000  # of the bootstrap
@@ -180,10 +180,12 @@ def returns(record: Record, guidance: float, images: int | None = None) -> dict[
     return {name: sum(value(step) for step in steps) for name, value in terms.items()}
 
 
-def scores(records: Sequence[Record], probes: Sequence[int]) -> dict[Key, np.ndarray]:
+def scores(
+    records: Sequence[Record], lambdas: Sequence[float], probes: Sequence[int]
+) -> dict[Key, np.ndarray]:
     """Returns by reward, lambda and images, in the order of the policies."""
     table: dict[Key, list[float]] = {}
-    for guidance in LAMBDAS:
+    for guidance in lambdas:
         for images in (None, *probes):
             for record in records:
                 for name, value in returns(record, guidance, images).items():
@@ -235,7 +237,8 @@ def table_rows(
     """
     count = len(by_variant[0])
     chosen = draw_policies(count)
-    scored = [scores(records, probes) for records in by_variant]
+    lambdas = sorted({*LAMBDAS, default[1]})
+    scored = [scores(records, lambdas, probes) for records in by_variant]
     measured = {
         metric: [
             centred_ranks(np.array([r.final.get(metric, np.nan) for r in records])[chosen])
@@ -268,12 +271,12 @@ def row_of(key: Key, metric: str, values: np.ndarray, default: np.ndarray | None
 def markdown(rows: Sequence[Mapping[str, Any]], title: str) -> str:
     """The tables for people: a row for each reward, a column for each lambda."""
     cells = {(r["metric"], r["name"], r["images"], r["guidance"]): r for r in rows}
-    lines = []
+    lambdas, lines = list(dict.fromkeys(r["guidance"] for r in rows)), []
     for metric in METRICS:
-        columns = [f"lambda {guidance:g}" for guidance in LAMBDAS]
-        lines += [f"| with {metric} | images | {' | '.join(columns)} |", "| --- " * 7 + "|"]
+        columns = " | ".join(f"lambda {guidance:g}" for guidance in lambdas)
+        lines += [f"| with {metric} | images | {columns} |", "| --- " * (2 + len(lambdas)) + "|"]
         for name, images in dict.fromkeys((r["name"], r["images"]) for r in rows):
-            values = [_shown(cells[metric, name, images, guidance]) for guidance in LAMBDAS]
+            values = [_shown(cells[metric, name, images, guidance]) for guidance in lambdas]
             lines.append(f"| {name} | {images or 'all'} | {' | '.join(values)} |")
         lines.append("")
     lines.append(
@@ -314,7 +317,8 @@ def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
             label = name if images is None else f"{name}, {images} images"
             axes.errorbar(place, mean, [mean - ends[0], ends[1] - mean], marker="o", label=label)
         axes.axhline(0, color="black", linewidth=0.5)
-        axes.set_xticks(range(len(LAMBDAS)), [f"{x:g}" for x in LAMBDAS])
+        lambdas = dict.fromkeys(r["guidance"] for r in rows)
+        axes.set_xticks(range(len(lambdas)), [f"{x:g}" for x in lambdas])
         axes.set(xlabel="lambda inside the reward", title=f"with {metric}")
     axes.legend(fontsize=7)
     figure.supylabel("Spearman's correlation of the return")

@@ -371,6 +371,18 @@ def test_returns_are_recomputed_from_the_recorded_losses(record):
     assert reward_validity.returns(record, 3.0) != pytest.approx(sums)
 
 
+def test_probes_are_the_losses_on_the_first_images_of_outer_valid(record):
+    whole = len(make(**record.kwargs).problem.splits["outer_valid"])
+    policy = reward_validity.RandomPath(3)
+    again = reward_validity.play_probed(policy, DIGITS_ID, record.kwargs, 5, (8, whole))
+    assert again.rewards == record.rewards
+    same, few = (reward_validity.returns(again, 0.3, images) for images in (whole, 8))
+    assert same == pytest.approx(reward_validity.returns(record, 0.3))
+    assert few["proxy_valid"] != pytest.approx(same["proxy_valid"])
+    _, info = make(**record.kwargs, reward_images=8).reset(seed=5)
+    assert again.losses[0]["valid_ce_8"] == info["losses"]["valid_ce"]
+
+
 def test_even_policies_are_constant_and_odd_ones_move():
     for number, moves in ((0, False), (1, True), (2, False), (3, True)):
         policy = reward_validity.RandomPath(number)
