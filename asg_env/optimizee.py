@@ -18,10 +18,19 @@ from asg_env.metrics import class_accuracy
 from asg_env.models.groups import check_groups
 from asg_env.models.student import Outputs
 from asg_env.optim import make_optimizer
-from asg_env.sampling import BatchOrder
+from asg_env.regularizers import (
+    NONE,
+    REGULARIZERS,
+    ProxyGuidance,
+    Regularizer,
+    Setting,
+    View,
+)
+from asg_env.sampling import BatchOrder, epoch_length
 from asg_env.tasks.base import Problem
 
 PROBE_SIZE = 32  # images of inner_valid on which the features are compared
+REGULARIZER = "regularizer."  # how the names of their tensors begin
 TEACHERS = ("auto", "cached", "online")
 
 
@@ -37,6 +46,9 @@ class OptimizeeSettings:
     weight_decay: float = 5e-4
     clip_norm: float = float("inf")
     teacher: str = "cached"
+    regularizer: str = NONE
+    regularizer_strength: float = 1.0
+    temperature: float = 2.0
 
 
 class WindowStats(NamedTuple):
@@ -45,6 +57,7 @@ class WindowStats(NamedTuple):
     ``ce``, ``kl``: means over the window's batches, nats. ``grad_norm`` (G,): mean norm of each
     group's gradient, before clipping. ``update_ratio`` (G,): norm of the window's weight change
     over the norm of the weights before it. ``finite``: no loss and no weight is NaN or infinite.
+    ``penalty``: mean of the added regulariser's penalty, without its strength; None: there is none.
     """
 
     ce: float
@@ -52,6 +65,7 @@ class WindowStats(NamedTuple):
     grad_norm: np.ndarray
     update_ratio: np.ndarray
     finite: bool
+    penalty: float | None = None
 
 
 class Probe(NamedTuple):
@@ -105,10 +119,24 @@ class Optimizee:
             settings.optimizer, by_group, settings.base_lr, settings.momentum, settings.weight_decay
         )
         self.order = BatchOrder(len(problem.splits["train"]), settings.batch_size, seed)
+        self.regularizers = self._regularizers()
         self._upcoming: Iterator[Batch] | None = None
         self._start = [p.detach().clone() for p in self.params]
         self._start_norm = self._group_norms(self._start)
         self._reference = self._features()
+
+    def _regularizers(self) -> list[Regularizer]:
+        """Proxy guidance, and the one that is added by name."""
+        settings = self.settings
+        length = epoch_length(len(self.problem.splits["train"]), settings.batch_size)
+        shared = self.problem, self.student, length
+        made: list[Regularizer] = [
+            ProxyGuidance(Setting(*shared, settings.guidance, settings.temperature))
+        ]
+        if settings.regularizer != NONE:
+            setting = Setting(*shared, settings.regularizer_strength, settings.temperature)
+            made.append(REGULARIZERS[settings.regularizer](setting))
+        return made
 
     # -- training ---------------------------------------------------------------------------------
 
@@ -119,10 +147,13 @@ class Optimizee:
         before = [p.detach().clone() for p in self.params]
         losses, norms = [], []
         for _ in range(steps):
-            loss = self._backward(self._next_batch())
+            losses.append(self._backward(self._next_batch()))
+            for regularizer in self.regularizers:
+                regularizer.before_step()
             norms.append(self._clip())
-            losses.append(torch.stack(loss))
             self.optimizer.step()
+            for regularizer in self.regularizers:
+                regularizer.after_step()
         moved = self._group_norms(list(torch._foreach_sub(self.params, before)))
         ratio = moved / self._group_norms(before).clamp_min(1e-12)
         return self._stats(torch.stack(losses), torch.stack(norms), ratio)
@@ -131,9 +162,9 @@ class Optimizee:
         """The statistics of the next batch, without training on it and without drawing it."""
         train = self.problem.splits["train"]
         batch = next(b for b in map(train.batch, self.order.upcoming()) if len(b.indices))
-        loss = self._backward(batch)
+        losses = self._backward(batch)
         norms = self._clip()
-        return self._stats(torch.stack(loss)[None], norms[None], torch.zeros_like(norms))
+        return self._stats(losses[None], norms[None], torch.zeros_like(norms))
 
     def _next_batch(self) -> Batch:
         if self._upcoming is None:
@@ -148,16 +179,22 @@ class Optimizee:
             raise
         raise AssertionError("the order has no end")
 
-    def _backward(self, batch: Batch) -> GuidedLoss:
+    def _backward(self, batch: Batch) -> Tensor:
+        """Gradients of the loss on a batch; CE, KL and, if there is one, the added penalty."""
         if self.settings.teacher == "online":
             teacher = self.problem.teach(batch.images)
         else:
             teacher = self.problem.teacher_logits("train")[batch.indices]
         outputs = self._forward(batch.images)
-        loss = guided_loss(outputs.new, batch.labels, teacher, outputs.old)
+        ce, kl = guided_loss(outputs.new, batch.labels, teacher, outputs.old)
+        view = View(batch.images, outputs, teacher, kl)
+        penalties = [regularizer.penalty(view) for regularizer in self.regularizers]
+        total = ce
+        for regularizer, penalty in zip(self.regularizers, penalties, strict=True):
+            total = total + regularizer.setting.strength * penalty
         self.optimizer.zero_grad()
-        loss.total(self.settings.guidance).backward()
-        return GuidedLoss(loss.ce.detach(), loss.kl.detach())
+        total.backward()
+        return torch.stack([ce, *penalties]).detach()
 
     def _forward(self, images: Tensor) -> Outputs:
         compute = self.problem.compute
@@ -180,11 +217,11 @@ class Optimizee:
         return (squares @ self._membership).sqrt()
 
     def _stats(self, losses: Tensor, norms: Tensor, ratio: Tensor) -> WindowStats:
-        ce, kl = losses.mean(0).tolist()
+        ce, kl, *penalty = losses.mean(0).tolist()
         largest = torch.stack(torch._foreach_norm(self.params, ord=float("inf"))).max()
         finite = bool(torch.isfinite(largest)) and bool(torch.isfinite(losses).all())
         grad_norm = norms.mean(0).double().cpu().numpy()
-        return WindowStats(ce, kl, grad_norm, ratio.double().cpu().numpy(), finite)
+        return WindowStats(ce, kl, grad_norm, ratio.double().cpu().numpy(), finite, *penalty)
 
     # -- measuring --------------------------------------------------------------------------------
 
@@ -264,6 +301,8 @@ class Optimizee:
             momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
             if momentum is not None:
                 named[f"momentum.{index}"] = momentum
+        for regularizer in self.regularizers:
+            named |= {f"{REGULARIZER}{k}": v for k, v in regularizer.tensors().items()}
         return named
 
     def load_tensors(self, tensors: dict[str, Tensor], position: int) -> None:
@@ -278,5 +317,10 @@ class Optimizee:
             if (momentum := tensors.get(f"momentum.{index}")) is not None:
                 state: dict[str, Any] = self.optimizer.state[parameter]
                 state["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
+        state = {
+            k.removeprefix(REGULARIZER): v for k, v in tensors.items() if k.startswith(REGULARIZER)
+        }
+        for regularizer in self.regularizers:
+            regularizer.load_tensors(state)
         self.order.position = position
         self._upcoming = None

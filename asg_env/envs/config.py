@@ -16,6 +16,7 @@ from asg_env.envs.observations import OBSERVATIONS
 from asg_env.envs.rewards import REWARDS
 from asg_env.optim import OPTIMIZERS
 from asg_env.optimizee import TEACHERS, OptimizeeSettings
+from asg_env.regularizers import NONE, REGULARIZERS
 from asg_env.tasks.base import Defaults
 
 ACTIONS = ("discrete", "continuous")
@@ -42,6 +43,13 @@ class FinetuneConfig:
     """lambda inside the reward's Phi, >= 0. None: the same as ``guidance``."""
     reward_images: int | None = None
     """Images of ``outer_valid`` that the reward is measured on, the first ones; None: all."""
+    regularizer: str = NONE
+    """A key of REGULARIZERS (asg_env/regularizers.py), in force beside proxy guidance: pass
+    ``guidance=0`` to have it alone. ``"none"``: proxy guidance only."""
+    regularizer_strength: float = 1.0
+    """Its weight in the training loss, >= 0."""
+    temperature: float = 2.0
+    """Of ``regularizer="lwf"``, > 0."""
     base_lr: float | None = None
     """Learning rate at scale 1, > 0."""
     budget: int | None = None
@@ -96,11 +104,13 @@ class FinetuneConfig:
         for name, known in (
             *(("observation", OBSERVATIONS), ("action", ACTIONS), ("reward", REWARDS)),
             *(("optimizer", OPTIMIZERS), ("teacher", TEACHERS), ("precision", PRECISIONS)),
+            ("regularizer", (NONE, *REGULARIZERS)),
         ):
             check_choice(name, getattr(self, name), known)
-        for name in ("guidance", "reward_guidance", "weight_decay"):
+        for name in ("guidance", "reward_guidance", "weight_decay", "regularizer_strength"):
             self._number(name, 0.0, math.inf)
-        self._number("base_lr", 0.0, math.inf, open_low=True)
+        for name in ("base_lr", "temperature"):
+            self._number(name, 0.0, math.inf, open_low=True)
         self._number("clip_norm", 0.0, math.inf, open_low=True, infinite=True)
         self._number("momentum", 0.0, 1.0, open_high=True)
         for name in ("batch_size", "budget"):

@@ -62,8 +62,9 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
 
     ## Info
     `rewards`, `lr` (G,) learning rates of the last window, `losses` (train_ce, train_kl: window
-    means; valid_ce, valid_kl, phi: on outer_valid), `dataset`, `variant`, `steps`, `decision`,
-    `skipped` (unreadable images left out so far), and `error_type` after a divergence.
+    means; valid_ce, valid_kl, phi: on outer_valid; with a `regularizer` also train_penalty, the
+    window's mean without its strength), `dataset`, `variant`, `steps`, `decision`, `skipped`
+    (unreadable images left out so far), and `error_type` after a divergence.
     """
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}
@@ -397,6 +398,8 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
             "valid_kl": kl,
             "phi": ce + self.config.reward_guidance * kl,
         }
+        if window.penalty is not None:
+            self._episode.losses["train_penalty"] = window.penalty
 
     def _train_loss(self, window: WindowStats) -> float:
         assert self.config.guidance is not None

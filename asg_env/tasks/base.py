@@ -11,10 +11,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from asg_env.data.splits import Split
 from asg_env.models.groups import LayerGroup
 from asg_env.models.student import Student
 
+T = TypeVar("T")
 SPLITS = ("train", "inner_valid", "outer_valid", "test")
 RECHECKED = 8  # kept teacher outputs that are computed again, to see whether they still hold
 PATIENCE = 5  # seconds before a progress bar is shown
@@ -69,6 +71,7 @@ class Problem:
     teacher_folder: Path | None = None
     compute: Compute = field(default_factory=Compute)
     _teacher: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _kept: dict[str, Any] = field(default_factory=dict, repr=False)
     _placed: dict[Compute, Problem] = field(default_factory=dict, repr=False)
 
     def student(self, seed: int) -> Student:
@@ -90,6 +93,12 @@ class Problem:
         if split not in self._teacher:
             self._teacher[split] = self._teacher_pass(split)
         return self._teacher[split]
+
+    def kept(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` gives, made once for this problem, under a name of its own."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
 
     def teach(self, images: Tensor) -> Tensor:
         """The teacher's logits (N, K_old) float32 for images (N, C, H, W), without gradient."""
@@ -140,6 +149,7 @@ class Problem:
                 network=compute.place(copy.deepcopy(self.network)),
                 compute=compute,
                 _teacher={},
+                _kept={},
                 _placed={},
             )
         return self._placed[compute]
