@@ -3,7 +3,7 @@
 A rule reads the run's evaluations and names one of them. It may look at any number of them, but it
 never goes back to one that it passed over: if it chooses row k of a run, it also chooses row k of
 the run that ended there. So the weights to keep are known when they are there to be kept. A rule of
-another kind (a patience, a fraction of the run) is one class and one row of :data:`SELECTIONS`.
+another kind is one class and one row of :data:`SELECTIONS`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Evaluation:
 class Selection(ABC):
     """A rule. ``oracle`` rules read target labels, and their names say so."""
 
-    name: ClassVar[str]
+    name: str
     oracle: ClassVar[bool] = False
 
     @abstractmethod
@@ -64,7 +64,54 @@ class InnerValid(Selection):
 
     def choose(self, rows: Sequence[Evaluation]) -> int:
         """The best one so far."""
-        return _first_best((r.inner_valid[METRIC], -r.inner_valid["ce"]) for r in rows)
+        return _first_best(_synthetic(r) for r in rows)
+
+
+class EarlyStopping(Selection):
+    """The best on inner_valid before ``patience`` evaluations in a row brought nothing better.
+
+    What is better is as in :class:`InnerValid`. It says where a run would have stopped; the run
+    itself goes on, so that all rules speak of the same one.
+
+    Args:
+        patience: evaluations, >= 1.
+    """
+
+    name = "early_stopping"
+
+    def __init__(self, patience: int = 3) -> None:
+        if patience < 1:
+            raise ValueError(f"patience={patience}: expected >= 1")
+        self.patience = patience
+
+    def choose(self, rows: Sequence[Evaluation]) -> int:
+        """The best one until the patience ran out."""
+        best = 0
+        for k, row in enumerate(rows):
+            if _better(_synthetic(row), _synthetic(rows[best])):
+                best = k
+            elif k - best >= self.patience:
+                break
+        return best
+
+
+class FixedFraction(Selection):
+    """The first evaluation at or after a share of the budget; the last one if none is.
+
+    Args:
+        name: of the rule.
+        share: of the budget, (0, 1].
+    """
+
+    def __init__(self, name: str, share: float) -> None:
+        if not 0 < share <= 1:
+            raise ValueError(f"share={share}: expected a number in (0, 1]")
+        self.name, self.share = name, share
+
+    def choose(self, rows: Sequence[Evaluation]) -> int:
+        """The one nearest after the share."""
+        late = [k for k, row in enumerate(rows) if row.progress >= self.share]
+        return late[0] if late else len(rows) - 1
 
 
 class OracleTarget(Selection):
@@ -81,6 +128,14 @@ class OracleTarget(Selection):
         return _first_best((r.test[METRIC],) for r in rows)
 
 
+def _synthetic(row: Evaluation) -> tuple[float, ...]:
+    return row.inner_valid[METRIC], -row.inner_valid["ce"]
+
+
+def _better(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return _first_best([other, one]) == 1
+
+
 def _first_best(keys: Iterable[tuple[float, ...]]) -> int:
     """Index of the first largest key; NaN is below every number."""
     ordered = [tuple(-math.inf if math.isnan(x) else x for x in key) for key in keys]
@@ -88,6 +143,13 @@ def _first_best(keys: Iterable[tuple[float, ...]]) -> int:
 
 
 SELECTIONS: dict[str, Selection] = {
-    rule.name: rule for rule in (Last(), InnerValid(), OracleTarget())
+    rule.name: rule
+    for rule in (
+        Last(),
+        InnerValid(),
+        EarlyStopping(),
+        FixedFraction("half", 0.5),
+        OracleTarget(),
+    )
 }
 """Every rule by name."""

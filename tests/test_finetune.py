@@ -27,7 +27,7 @@ from asg_env.envs import FinetuneEnv
 from asg_env.envs.snapshot import drop_leftovers, write_tensors
 from asg_env.metrics import class_accuracy
 from asg_env.records import run_episode
-from asg_env.selection import SELECTIONS, Evaluation
+from asg_env.selection import SELECTIONS, EarlyStopping, Evaluation, FixedFraction
 from asg_env.tasks.visda import read_visda
 from experiments import finetune, replay
 from experiments.finetune import Args
@@ -363,11 +363,39 @@ ROWS = [
 
 @pytest.mark.parametrize(
     ("rule", "chosen"),
-    [("last", [0, 1, 2, 3, 4, 5]), ("inner_valid", [0, 1, 2, 3, 3, 3]), ("oracle", [0] + [1] * 5)],
+    [
+        ("last", [0, 1, 2, 3, 4, 5]),
+        ("inner_valid", [0, 1, 2, 3, 3, 3]),
+        ("early_stopping", [0, 1, 2, 3, 3, 3]),
+        ("half", [0, 1, 2, 3, 4, 5]),
+        ("oracle", [0] + [1] * 5),
+    ],
 )
 def test_rules_by_hand(rule, chosen):
     found = [SELECTIONS[rule].choose(ROWS[: i + 1]) for i in range(len(ROWS))]
     assert found == chosen
+
+
+def test_early_stopping_gives_up_after_its_patience():
+    values = (0.5, 0.6, 0.4, 0.4, 0.9, 0.3, 0.3, 0.3, 1.0)
+    rows = [evaluation(10 * i, value, 1.0, 0.0) for i, value in enumerate(values)]
+    assert [EarlyStopping(patience).choose(rows) for patience in (1, 2, 3, 4)] == [1, 1, 4, 8]
+    assert [EarlyStopping(3).choose(rows[:n]) for n in (1, 4, 5)] == [0, 1, 4]
+    with pytest.raises(ValueError, match="patience=0: expected >= 1"):
+        EarlyStopping(0)
+
+
+def test_a_fixed_fraction_is_the_first_evaluation_after_it():
+    rows = [evaluation(20 * i, 0.5, 1.0, 0.0) for i in range(6)]
+    assert [FixedFraction("x", share).choose(rows) for share in (0.1, 0.2, 0.5, 1.0)] == [
+        1,
+        1,
+        3,
+        5,
+    ]
+    assert FixedFraction("x", 0.5).choose(rows[:2]) == 1
+    with pytest.raises(ValueError, match=r"share=0: expected a number in \(0, 1\]"):
+        FixedFraction("x", 0)
 
 
 @pytest.mark.parametrize("name", SELECTIONS)
