@@ -31,7 +31,8 @@ class Row:
     """A line of ``metrics.jsonl``: a moment at which the policy is asked, or the end.
 
     ``steps`` are optimizer steps done; ``outcome`` is what the last decision brought (None at the
-    start), ``rewards`` all the terms of it; ``evaluation`` by split, where there was one.
+    start), ``rewards`` all the terms of it; ``evaluation`` by split, where there was one, and
+    ``similarity`` to the start, by measure and layer group (FinetuneEnv.similarity), beside it.
     """
 
     decision: int
@@ -42,6 +43,7 @@ class Row:
     rewards: dict[str, float]
     evaluation: dict[str, dict[str, float]] | None
     observation: list[float]
+    similarity: dict[str, dict[str, float]] | None = None
 
     @staticmethod
     def from_json(line: str) -> Row:
@@ -71,6 +73,8 @@ class Row:
             values |= {f"lr_scale/{group}": scale for group, scale in scales}
         for split, result in (self.evaluation or {}).items():
             values |= {f"{split}/{k}": v for k, v in result.items()}
+        for measure, by_group in (self.similarity or {}).items():
+            values |= {f"{measure}/{group}": v for group, v in by_group.items()}
         return values
 
 
@@ -189,11 +193,13 @@ class Run:
         self, board: Any, observation: np.ndarray, info: dict[str, Any], outcome: Decision | None
     ) -> None:
         """Log a moment; where it is due, evaluate and save."""
+        due = self._due(info["steps"], outcome)
         row = Row(
             *(info["decision"], info["steps"], info["steps"] / self.env.epoch_length),
             *(info["losses"], outcome, info["rewards"]),
-            evaluation=self._evaluate() if self._due(info["steps"], outcome) else None,
+            evaluation=self._evaluate() if due else None,
             observation=observation.tolist(),
+            similarity=self.env.similarity() if due else None,
         )
         self.rows.append(row)
         self._write_line(row)

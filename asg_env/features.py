@@ -12,7 +12,7 @@ from asg_env.models.groups import LayerGroup, channel_axis
 
 
 def group_features(model: nn.Module, groups: Sequence[LayerGroup], images: Tensor) -> list[Tensor]:
-    """Log-softmax over channels of each group's output, averaged over positions.
+    """Each group's output, averaged over positions.
 
     Args:
         images: (N, C, H, W).
@@ -44,13 +44,27 @@ def _pooled(output: Tensor) -> Tensor:
         output = output.movedim(channel_axis(output), 1).mean(dim=(2, 3))
     elif output.dim() == 3:  # (N, tokens, channels)
         output = output.mean(dim=1)
-    return F.log_softmax(output, dim=1)
+    return output.float()
 
 
 def feature_kl(reference: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
-    """KL(reference || features) of each group, mean over images, nats: (G,) float32."""
-    values = [
-        F.kl_div(now, before, reduction="batchmean", log_target=True)
-        for before, now in zip(reference, features, strict=True)
-    ]
+    """KL(softmax over channels of reference || that of features), mean over images, nats: (G,)."""
+    values = []
+    for before, now in zip(reference, features, strict=True):
+        p, q = F.log_softmax(before, dim=1), F.log_softmax(now, dim=1)
+        values.append(F.kl_div(q, p, reduction="batchmean", log_target=True))
+    return torch.stack(values)
+
+
+def linear_cka(reference: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
+    """Linear centred kernel alignment of each group (Kornblith et al., 2019): (G,) in [0, 1].
+
+    ``|Y'X|^2 / (|X'X| |Y'Y|)`` of the centred features, Frobenius norms: 1 if the one is the other
+    but for a rotation and a scale; NaN where one does not differ between the images.
+    """
+    values = []
+    for before, now in zip(reference, features, strict=True):
+        x, y = (f.double() - f.double().mean(0) for f in (before, now))
+        sizes = torch.linalg.norm(x.T @ x) * torch.linalg.norm(y.T @ y)
+        values.append(torch.linalg.norm(y.T @ x).square() / sizes)
     return torch.stack(values)

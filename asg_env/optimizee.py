@@ -12,11 +12,11 @@ from torch import Tensor
 
 from asg_env.compute import Compute
 from asg_env.data.splits import Batch, Split
-from asg_env.features import feature_kl, group_features
+from asg_env.features import feature_kl, group_features, linear_cka
 from asg_env.guidance import GuidedLoss, guided_loss
 from asg_env.metrics import class_accuracy
 from asg_env.models.groups import check_groups
-from asg_env.models.student import Outputs
+from asg_env.models.student import Outputs, Student
 from asg_env.optim import make_optimizer
 from asg_env.regularizers import (
     NONE,
@@ -82,6 +82,17 @@ class Probe(NamedTuple):
     feature_kl: np.ndarray
 
 
+class Similarity(NamedTuple):
+    """How near the student is to the run's start, per layer group (G,).
+
+    ``distance``: norm of (weights - start). ``cka``: :func:`~asg_env.features.linear_cka` of the
+    features.
+    """
+
+    distance: np.ndarray
+    cka: np.ndarray
+
+
 class Seen(NamedTuple):
     """The student's view of N images: logits, what accuracy is judged by, labels and indices."""
 
@@ -123,7 +134,7 @@ class Optimizee:
         self._upcoming: Iterator[Batch] | None = None
         self._start = [p.detach().clone() for p in self.params]
         self._start_norm = self._group_norms(self._start)
-        self._reference = self._features()
+        self._reference = self._probed()
 
     def _regularizers(self) -> list[Regularizer]:
         """Proxy guidance, and the one that is added by name."""
@@ -230,7 +241,7 @@ class Optimizee:
         weight = self.student.head_weight.detach()
         moved = self._group_norms(list(torch._foreach_sub(self.params, self._start)))
         drift = moved / self._start_norm.clamp_min(1e-12)
-        kl = feature_kl(self._reference, self._features())
+        kl = feature_kl(self._reference, self._probed())
         return Probe(
             float(weight.mean()),
             float(weight.std()),
@@ -266,6 +277,15 @@ class Optimizee:
                 )
         return result
 
+    def similarity(self, split: str, images: int) -> Similarity:
+        """How near weights and features are to the run's start, on the first images of a split."""
+        first = self.problem.splits[split].first(images).images
+        begun = self.problem.student(self.seed)
+        self.problem.compute.place(begun)
+        moved = self._group_norms(list(torch._foreach_sub(self.params, self._start)))
+        cka = linear_cka(self._features(begun, first), self._features(self.student, first))
+        return Similarity(moved.double().cpu().numpy(), cka.cpu().numpy())
+
     def _pass(self, data: Split, flip_average: bool = False, count: int | None = None) -> Seen:
         """The student on a split or its first images; call it in inference mode."""
         new, old, scores, labels, indices = [], [], [], [], []
@@ -286,11 +306,14 @@ class Optimizee:
             torch.cat(indices),
         )
 
-    def _features(self) -> list[Tensor]:
-        compute = self.problem.compute
+    def _probed(self) -> list[Tensor]:
         images = self.problem.splits["inner_valid"].first(PROBE_SIZE).images
+        return self._features(self.student, images)
+
+    def _features(self, student: Student, images: Tensor) -> list[Tensor]:
+        compute = self.problem.compute
         with compute.autocast():
-            return group_features(self.student, self.problem.groups, compute.images(images))
+            return group_features(student, self.problem.groups, compute.images(images))
 
     # -- state ------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from gymnasium.error import ResetNeeded
 from support import SMALL, constant, make, play, random_actions, started, student
 
 from agents.baselines import SchedulePolicy
@@ -234,3 +235,23 @@ def test_windows_differ_by_who_decides_the_first_only():
     assert first._episode.windows == [second._episode.steps, *second._episode.windows]
     one, other = (student(env).state_dict() for env in (first, second))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_similarity_says_what_moved():
+    env = make(budget=4, window=2, action="continuous")
+    with pytest.raises(ResetNeeded, match="before similarity"):
+        env.similarity()
+    env.reset(seed=0)
+    start = env.similarity()
+    assert list(start["cka"]) == list(start["distance"]) == env.group_names
+    assert set(start["distance"].values()) == {0}
+    assert list(start["cka"].values()) == pytest.approx([1] * 6)
+    env.step(np.array([0, 0, 0, 1, 1, 1], dtype=np.float32))
+    now = env.similarity("inner_valid", images=64)
+    assert [v > 0 for v in now["distance"].values()] == [False] * 3 + [True] * 3
+    assert list(now["cka"].values())[:3] == pytest.approx([1] * 3)
+    assert all(0 < v < 1 for v in list(now["cka"].values())[3:])
+    with pytest.raises(ValueError, match="unknown split 'real'"):
+        env.similarity("real")
+    with pytest.raises(ValueError, match="images=1: expected >= 2"):
+        env.similarity(images=1)

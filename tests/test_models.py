@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
-from asg_env.features import group_features
+from asg_env.features import feature_kl, group_features, linear_cka
 from asg_env.models import CifarResNet, LayerGroup, Student, load_pretrained, resnet_groups
 from asg_env.models.groups import check_groups, student_groups
 from asg_env.models.pretrained import last_linear
@@ -127,3 +128,20 @@ def test_the_last_linear_layer_is_the_classifier_unless_told_otherwise():
     assert last_linear(network) == "2"
     with pytest.raises(ValueError, match=r"no nn\.Linear"):
         last_linear(nn.Conv2d(1, 1, 1))
+
+
+def test_linear_cka_by_hand():
+    x = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (50, 3))).float()
+    turn = torch.linalg.qr(torch.tensor([[1.0, 2.0, 0.5], [0.0, 1.0, 3.0], [2.0, 0.0, 1.0]]))[0]
+    ends = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    first = [x, x, ends[:, :1], ends]
+    other = [x, 3 * x @ turn + 7, ends[:, 1:], ends * torch.tensor([1.0, 0.0])]
+    # the last: X'X = 4 I, of norm 4 sqrt 2; Y'Y = diag(4, 0), of norm 4; |Y'X|^2 = 16
+    assert linear_cka(first, other).tolist() == pytest.approx([1, 1, 0, 1 / np.sqrt(2)])
+    assert torch.isnan(linear_cka([x], [torch.ones(50, 2)])).all()
+
+
+def test_feature_kl_by_hand():
+    p, q = np.array([0.5, 0.5]), np.array([0.8, 0.2])
+    before, now = (torch.from_numpy(np.log(v))[None] + 3 for v in (p, q))
+    assert feature_kl([before], [now]).item() == pytest.approx((p * np.log(p / q)).sum())

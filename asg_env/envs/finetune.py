@@ -201,9 +201,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
             ``accuracy`` (mean per-class recall) and ``ce`` (nats); for "test", where the task can
             measure it, also ``retention``; accuracies in [0, 1].
         """
-        if split not in self.problem.splits:
-            known = ", ".join(self.problem.splits)
-            raise ValueError(f"unknown split {split!r}; expected one of {known}")
+        self._check_split(split)
         if self._optimizee is None:
             raise ResetNeeded("call reset() before evaluate()")
         with cpu_threads(self._threads):
@@ -220,6 +218,29 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
             raise ResetNeeded("call reset() before proxy_losses()")
         with cpu_threads(self._threads):
             return self._optimizee.losses(split, images)
+
+    def similarity(self, split: str = "test", images: int = 256) -> dict[str, dict[str, float]]:
+        """How near the student is to what it was at the reset: why it works, or does not.
+
+        Args:
+            split: on whose images the features are compared.
+            images: the first ones, >= 2.
+
+        Returns:
+            By layer group: ``distance``, the norm of the weights' change, and ``cka``, the linear
+            centred kernel alignment of the features at the group's output, [0, 1].
+        """
+        self._check_split(split)
+        if images < 2:
+            raise ValueError(f"images={images}: expected >= 2")
+        if self._optimizee is None:
+            raise ResetNeeded("call reset() before similarity()")
+        with cpu_threads(self._threads):
+            found = self._optimizee.similarity(split, images)
+        return {
+            name: dict(zip(self.group_names, values.tolist(), strict=True))
+            for name, values in found._asdict().items()
+        }
 
     def fork(self) -> FinetuneEnv:
         """A second environment with the identical future, bit for bit (unwrapped)."""
@@ -253,6 +274,11 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
             raise ValueError(f"{os.fspath(path)!r} is no whole snapshot: {error}") from error
         assert self._episode is not None
         return np.asarray(self._episode.observation, dtype=np.float32), self._info()
+
+    def _check_split(self, split: str) -> None:
+        if split not in self.problem.splits:
+            known = ", ".join(self.problem.splits)
+            raise ValueError(f"unknown split {split!r}; expected one of {known}")
 
     # -- reset, in parts --------------------------------------------------------------------------
 
