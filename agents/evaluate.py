@@ -13,7 +13,14 @@ import asg_env  # noqa: F401 - registers the ids
 from agents.parallel import run_parallel
 from asg_env.arguments import json_arguments
 from asg_env.envs import FinetuneEnv
-from asg_env.records import Policy, Record, append_records, read_records, run_episode
+from asg_env.records import (
+    Policy,
+    Record,
+    Watch,
+    append_records,
+    read_records,
+    run_episode,
+)
 from asg_env.tasks.base import Task
 
 
@@ -43,11 +50,13 @@ def spread(task: Task, variant: str | None, first: int, count: int) -> list[Epis
     return [Episode(names[k % len(names)], first + k) for k in range(rounds * len(names))]
 
 
-def play(policy: Policy, env_id: str, kwargs: dict[str, Any], seed: int) -> Record:
+def play(
+    policy: Policy, env_id: str, kwargs: dict[str, Any], seed: int, watch: Watch = "nothing"
+) -> Record:
     """One episode."""
     env = gym.make(env_id, **kwargs)
     try:
-        return run_episode(env, policy, env_id, kwargs, seed)
+        return run_episode(env, policy, env_id, kwargs, seed, watch)
     finally:
         env.close()
 

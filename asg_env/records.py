@@ -9,7 +9,7 @@ import platform
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -60,7 +60,7 @@ class Record:
     ``threads`` (CPU) are what it ran on. ``dataset`` says what the images were, ``problem`` is the
     fingerprint of images and network; ``losses`` (decisions + 1) is ``info["losses"]`` at the start
     and after each decision. ``policy_digest`` is the policy's. These four are empty in records of
-    older versions.
+    older versions. ``evaluations``: what was looked at on the way (:func:`look`), if anything.
     """
 
     policy: str
@@ -83,6 +83,7 @@ class Record:
     problem: str = ""
     losses: list[dict[str, float]] = field(default_factory=list)
     policy_digest: str = ""
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def episode_return(self) -> float:
@@ -180,8 +181,27 @@ def record_of(
     )
 
 
+def look(env: gym.Env[Any, Any], steps: int) -> dict[str, Any]:
+    """What there is to see of a student: ``steps`` done, what ``evaluate`` says of ``inner_valid``
+    (with ``kl``, nats) and ``test``, and ``similarity`` to the start on images of ``test``."""
+    u: Any = env.unwrapped
+    kl = float(u.proxy_losses("inner_valid").kl)
+    inner_valid = {**u.evaluate("inner_valid"), "kl": kl}
+    found = {"inner_valid": inner_valid, "test": u.evaluate("test"), "similarity": u.similarity()}
+    return {"steps": steps, **found}
+
+
+Watch = Literal["nothing", "end", "all"]
+"""When :func:`run_episode` looks at the student: never, at the end, at every decision."""
+
+
 def run_episode(
-    env: gym.Env[Any, Any], policy: Policy, env_id: str, kwargs: dict[str, Any], seed: int
+    env: gym.Env[Any, Any],
+    policy: Policy,
+    env_id: str,
+    kwargs: dict[str, Any],
+    seed: int,
+    watch: Watch = "nothing",
 ) -> Record:
     """Play one episode of ``env``, made by ``gymnasium.make(env_id, **kwargs)``, with a policy.
 
@@ -193,11 +213,16 @@ def run_episode(
     observation, info = env.reset(seed=seed)
     policy.begin(u.group_names, u.observation_names, seed)
     moments, decisions = [(info["steps"], info["losses"])], list[Decision]()
+    seen = [look(env, info["steps"])] if watch == "all" else []
     while not (decisions and decisions[-1].last):
         decision, observation, info = decide(env, policy, observation)
         decisions.append(decision)
         moments.append((info["steps"], info["losses"]))
-    return record_of(env, policy, run, moments, decisions, u.evaluate("test"))
+        if watch == "all" or (watch == "end" and decision.last):
+            seen.append(look(env, info["steps"]))
+    final = seen[-1]["test"] if seen else u.evaluate("test")
+    record = record_of(env, policy, run, moments, decisions, final)
+    return dataclasses.replace(record, evaluations=seen)
 
 
 class _Replayed:
@@ -218,6 +243,12 @@ class _Replayed:
         return next(self._actions)
 
 
+def _watched(record: Record) -> Watch:
+    if not record.evaluations:
+        return "nothing"
+    return "all" if len(record.evaluations) > 1 else "end"
+
+
 def replay(record: Record) -> list[str]:
     """Run a record's episode again.
 
@@ -228,7 +259,8 @@ def replay(record: Record) -> list[str]:
     env = gym.make(record.env_id, **{**record.kwargs, **setup})
     policy = _Replayed(record, env.action_space.dtype)
     try:
-        again = run_episode(env, policy, record.env_id, record.kwargs, record.reset_seed)
+        watch = _watched(record)
+        again = run_episode(env, policy, record.env_id, record.kwargs, record.reset_seed, watch)
     except StopIteration:
         return [f"the episode goes on after the recorded {len(record.actions)} decisions"]
     finally:

@@ -24,7 +24,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -48,9 +48,9 @@ from agents.reinforce import EVAL_SEED, OWN_OPTIONS
 from asg_env.envs.snapshot import write_atomic
 from asg_env.records import Policy, Record, read_records
 from asg_env.tasks.base import Task
-from experiments.benchmark_agents import AGENTS, FIRST, QUICK_KWARGS, TUNED, UPDATE, Setup
+from experiments.benchmark_agents import AGENTS, FIRST, TUNED, UPDATE, Setup
 from experiments.benchmark_report import policy_name, training_folder, write_benchmark
-from experiments.generalization import IDS
+from experiments.tasks import IDS, QUICK, TaskName
 
 MAY_CHANGE = ("agents", "processes", "seeds", "search_seeds", "eval_seeds", "report", "reference")
 """Arguments that may change between calls: what is in the folder stays true."""
@@ -61,7 +61,7 @@ DONE = "done"  # a file in the folder of a training that has ended
 class Args:
     """Benchmark agents on a task."""
 
-    task: Literal["digits", "visda", "image_folder"] = "digits"
+    task: TaskName = "digits"
     """Which environment."""
     env_kwargs: EnvKwargs = field(default_factory=dict)
     """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 budget 400"""
@@ -179,7 +179,7 @@ def checked(args: Args) -> tuple[Setup, Task]:
     if args.episodes % UPDATE:
         raise SystemExit(f"--episodes {args.episodes}: expected a multiple of {UPDATE}")
     refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
-    kwargs: dict[str, Any] = {**FIRST, **args.env_kwargs, **(QUICK_KWARGS if args.quick else {})}
+    kwargs: dict[str, Any] = {**FIRST, **args.env_kwargs, **(QUICK if args.quick else {})}
     task = make_env(IDS[args.task], kwargs, f"--task {args.task}").task
     plan = (16, 2) if args.quick else (args.episodes, args.snapshots)
     setup = Setup(

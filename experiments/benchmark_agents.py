@@ -14,7 +14,6 @@ from agents.families import FAMILIES
 from agents.sb3_algorithms import ALGORITHMS
 
 TUNED = "tuned "  # how the names of tuned schedules begin
-QUICK_KWARGS = {"budget": 4, "window": 2}  # optimizer steps
 FIRST = {"decide_first": True}  # no step before the first decision, for all as for schedules
 COPIES = 8  # environment copies of an SB3 agent, as many as REINFORCE has
 UPDATE = COPIES * max(row.run["episodes"].value for row in ALGORITHMS.values())

@@ -1,192 +1,176 @@
-"""The paper's generalization table: large and small learning rates, with and without guidance.
+"""The paper's generalization table, every row, and early stopping beside them.
 
-    python experiments/generalization.py --task digits
-    python experiments/generalization.py --task visda                        # the stand-in
+    python experiments/generalization.py --task digits --policy runs/reinforce
+    python experiments/generalization.py --task visda --policy runs/reinforce    # the stand-in
     python experiments/generalization.py --task visda --env-kwargs data_root /data/visda17
     python experiments/generalization.py --task image_folder --env-kwargs \\
         source_root cartoon target_root photo retention_root cifar10_test \\
         model cifar_resnet20 weights resnet20.th budget 400 window 50
 
-Every row is one schedule, played to the end of the budget from several seeds; the last weights
-count. All follow the paper's warm-up/poly factor over time, as its hand-tuned runs do. Writes
-records (JSONL; run it again to resume), the table (Markdown + JSON) and a plot.
+Every row is played to the end of the budget from several seeds; the schedules follow the paper's
+warm-up/poly factor over time, as its hand-tuned runs do. A row's coefficient (lambda, or the
+strength of a regulariser) is searched first, by the same number of candidates and runs for each
+row: what counts is CE + lambda KL on ``inner_valid``, held-out synthetic images, with the lambda of
+the environment's reward. Target labels are only reported. ``--policy`` is ASG's row: a policy that
+was trained before, on something else; without it the row is left out.
+
+Writes the search and the runs (JSONL; run it again to resume), the table (Markdown + JSON),
+``rules.md`` (which moment of a run is kept), ``why.md`` (what moved) and plots: ``table.png``,
+``curves.png`` (accuracy over training).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from agents.baselines import SchedulePolicy
+import numpy as np
+
 from agents.checkpoint import open_run
-from agents.command_line import EnvKwargs, make_env, parse
-from agents.evaluate import compare, drawn
-from agents.report import by_policy, metric, shown, write_table
-from asg_env.records import Record
-from asg_env.statistics import mean_ci95
-
-IDS = {
-    "digits": "ASG-Digits-v0",
-    "visda": "ASG-VisDA-v0",
-    "image_folder": "ASG-ImageFolder-v0",
-}
-METRICS = ("accuracy", "retention")
-QUICK = {"budget": 4, "window": 2}  # optimizer steps
-
-
-class Row(NamedTuple):
-    """One row: a schedule with or without guidance.
-
-    ``against``: the row that it is compared with, the same without guidance. ``cited``: the paper's
-    VisDA-17 and ImageNet accuracy with ResNet-101, %, (Chen et al., 2020, table 1).
-    """
-
-    name: str
-    schedule: str
-    guided: bool
-    against: str | None
-    cited: tuple[float, float]
-
-
-ROWS = (
-    Row("large LR", "large_warmup_poly", False, None, (28.2, 0.8)),
-    Row("large LR + guidance", "large_warmup_poly", True, "large LR", (58.7, 76.2)),
-    Row("small backbone LR", "small_backbone_warmup_poly", False, None, (49.3, 33.1)),
-    Row(
-        "small backbone LR + guidance",
-        "small_backbone_warmup_poly",
-        True,
-        "small backbone LR",
-        (60.2, 76.5),
-    ),
-    Row("frozen backbone", "frozen_backbone_warmup_poly", False, None, (53.3, 77.4)),
+from agents.command_line import (
+    EnvKwargs,
+    blamed_on,
+    check_at_least,
+    make_env,
+    parse,
+    refuse_env_kwargs,
 )
+from agents.evaluate import compare, drawn, play
+from agents.network import PolicyArgs, RecurrentPolicy, save_policy
+from asg_env.envs import FinetuneEnv
+from asg_env.records import Policy
+from experiments.generalization_report import write_generalization
+from experiments.generalization_rows import (
+    ROWS,
+    Row,
+    candidate_name,
+    candidates,
+    phi,
+    played,
+    player,
+)
+from experiments.tasks import IDS, QUICK, TaskName
+
+SEARCH_SEED = 500_000  # the first seed of the search; those of the table begin at 0
+OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set
+    "action": "the rows set it",
+    "guidance": "the rows set it and search it; the reward's lambda is reward_guidance",
+    "regularizer": "the rows set it",
+    "regularizer_strength": "the rows search it",
+}
 
 
 @dataclass(frozen=True)
 class Args:
     """Make the table."""
 
-    task: Literal["digits", "visda", "image_folder"] = "digits"
+    task: TaskName = "digits"
     """Which environment."""
     env_kwargs: EnvKwargs = field(default_factory=dict)
     """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 budget 400"""
+    policy: str | None = None
+    """ASG's policy, trained before: a folder of agents/reinforce.py or agents/sb3.py, or a
+    published file. None: without that row."""
     variant: str | None = None
     """Variant of the task; None: the task itself."""
     seeds: int = 5
     """Runs of each row; a seed decides the new head and the order of the images."""
+    candidates: int = 8
+    """Coefficients that are tried for each row that has one."""
+    search_seeds: int = 2
+    """Runs of each candidate."""
     processes: int = 2
     """Runs at a time, a process and a CPU thread each."""
     out: Path | None = None
     """Folder for everything it writes; None: runs/generalization_TASK."""
     quick: bool = False
-    """A tiny run that touches every row."""
+    """A tiny run that touches every row, ASG's with an untrained policy unless there is one."""
 
 
-def policies() -> list[SchedulePolicy]:
-    """The rows as policies; a guided one has the environment's own guidance."""
-    return [
-        SchedulePolicy(row.schedule, row.name, **({} if row.guided else {"guidance": 0.0}))
-        for row in ROWS
+MAY_CHANGE = ("processes", "seeds", "policy", "out")  # what is in the folder stays true
+
+
+def search(
+    args: Args, rows: Sequence[Row], kwargs: dict[str, Any], guidance: float, out: Path
+) -> dict[str, float]:
+    """The coefficient of each row that has one: the best of its candidates on inner_valid."""
+    searched = [row for row in rows if row.coefficient is not None]
+    tried: list[Policy] = [
+        player(row, args.policy, value, candidate_name(row, value))
+        for row in searched
+        for value in candidates(row, args.candidates)
     ]
-
-
-def table_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """One entry for each row and metric.
-
-    ``gain``, ``gain_ci95``: of guidance, paired by seed; None in rows without guidance.
-    """
-    table = by_policy(records)
-    entries: list[dict[str, Any]] = []
-    for row in ROWS:
-        for key in METRICS:
-            values = {seed: metric(record, key) for seed, record in table[row.name].items()}
-            mean, low, high = mean_ci95(list(values.values()))
-            entry = {"name": row.name, "metric": key, "mean": mean, "ci95": [low, high]}
-            entry |= {"seeds": len(values), "gain": None, "gain_ci95": None}
-            if row.against is not None:
-                other = table[row.against]
-                gains = [v - metric(other[seed], key) for seed, v in values.items()]
-                mean, low, high = mean_ci95(gains)
-                entry |= {"gain": mean, "gain_ci95": [low, high]}
-            entries.append(entry)
-    return entries
-
-
-def markdown(entries: Sequence[dict[str, Any]], title: str) -> str:
-    """The table for people; what the paper says stands in columns of its own."""
-    cells = {(e["name"], e["metric"]): e for e in entries}
-    lines = [
-        "| row | target accuracy, % | retention, % | gain by guidance: accuracy | retention | "
-        "cited: VisDA-17, % | ImageNet, % |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in ROWS:
-        own = [cells[row.name, key] for key in METRICS]
-        measured = [shown(e["mean"], e["ci95"], e["metric"]) for e in own]
-        gains = [
-            "" if row.against is None else shown(e["gain"], e["gain_ci95"], e["metric"])
-            for e in own
-        ]
-        lines.append(f"| {' | '.join([row.name, *measured, *gains, *map(str, row.cited)])} |")
-    lines.append(
-        f"\n{title}. Means over {entries[0]['seeds']} seeds at the end of the budget, 95% "
-        "confidence intervals (Student's t), gains paired by seed. Cited: Chen et al. (2020), "
-        "ResNet-101."
+    if not tried:
+        return {}
+    seeds = [SEARCH_SEED + k for k in range(args.search_seeds)]
+    records = compare(
+        *(tried, IDS[args.task], kwargs, drawn(args.variant, seeds)),
+        *(out / "search.jsonl", args.processes, partial(play, watch="end")),
     )
-    return "\n".join(lines)
+    scores: dict[str, list[float]] = {}
+    for record in records:
+        scores.setdefault(record.policy, []).append(phi(record, guidance))
+    return {row.name: _best(row, args.candidates, scores) for row in searched}
 
 
-def plot(entries: Sequence[dict[str, Any]], title: str, path: Path) -> None:
-    """Target accuracy against retention, a point with its intervals for each row."""
-    from matplotlib.figure import Figure
-
-    figure = Figure((7, 4.5), 120, layout="constrained")
-    axes = figure.add_subplot()
-    cells = {(e["name"], e["metric"]): e for e in entries}
-    for i, row in enumerate(ROWS):
-        y, x = (cells[row.name, key] for key in METRICS)
-        style = {"fmt": "o" if row.guided else "s", "color": f"C{i // 2}", "label": row.name}
-        style |= {} if row.guided else {"markerfacecolor": "white"}
-        axes.errorbar(
-            *(100 * x["mean"], 100 * y["mean"], _bars(y), _bars(x)),
-            capsize=3,
-            **style,  # type: ignore[arg-type]
-        )
-    axes.set(xlabel="retention, %", ylabel="target accuracy, %", title=title)
-    axes.legend(fontsize=8)
-    figure.savefig(path)
+def _best(row: Row, count: int, scores: Mapping[str, Sequence[float]]) -> float:
+    return min(
+        candidates(row, count), key=lambda value: np.mean(scores[candidate_name(row, value)])
+    )
 
 
-def _bars(entry: dict[str, Any]) -> list[list[float]]:
-    """Lengths of an interval's halves, %."""
-    low, high = entry["ci95"]
-    return [[100 * (entry["mean"] - low)], [100 * (high - entry["mean"])]]
+def check_policy(args: Args, env: FinetuneEnv) -> None:
+    """SystemExit if ASG's policy is none, or does not fit the environment."""
+    with blamed_on("--policy"):
+        policy = player(ROWS[-1], args.policy, None, "ASG")
+        own = make_env(IDS[args.task], {**args.env_kwargs, **policy.env_kwargs}, "--policy")
+        policy.begin(env.group_names, own.observation_names, 0)
+
+
+def untrained(out: Path) -> str:
+    """A policy for any number of layer groups that has learned nothing."""
+    signals = 5  # of a layer group, in the default observation
+    network = RecurrentPolicy(PolicyArgs("layerwise", signals, 1, heads="shared", skip=True))
+    return str(save_policy(network, out / "untrained").parent)
 
 
 def main(args: Args) -> str:
-    """Play every row and write the table."""
+    """Search the coefficients, play every row and write the tables."""
     out = args.out or Path(f"runs/generalization_{args.task}")
+    check_at_least(1, args, "seeds", "candidates", "search_seeds", "processes")
+    refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     kwargs: dict[str, Any] = {**args.env_kwargs, **(QUICK if args.quick else {})}
     own = {**kwargs, "variant": args.variant}
-    title = make_env(IDS[args.task], own, f"--task {args.task}").title  # before it writes anything
-    open_run(out, {**dataclasses.asdict(args), "processes": None, "seeds": None})  # both may change
-    seeds = list(range(2 if args.quick else args.seeds))
+    env = make_env(IDS[args.task], own, f"--task {args.task}")  # before it writes anything
+    if args.policy is not None:
+        check_policy(args, env)
+    noted = dataclasses.asdict(args)
+    open_run(out, {name: value for name, value in noted.items() if name not in MAY_CHANGE})
+    if args.quick:
+        policy = args.policy or untrained(out)
+        args = dataclasses.replace(args, policy=policy, seeds=2, candidates=2, search_seeds=1)
+    rows = [row for row in ROWS if row.schedule is not None or args.policy is not None]
+    assert env.config.reward_guidance is not None
+    kwargs["reward_guidance"] = env.config.reward_guidance  # the same for every row
+    chosen = search(args, rows, kwargs, env.config.reward_guidance, out)
+    players: list[Policy] = [
+        player(row, args.policy, chosen.get(row.name), row.name) for row in played(rows)
+    ]
     records = compare(
-        *(policies(), IDS[args.task], kwargs, drawn(args.variant, seeds)),
-        *(out / "records.jsonl", args.processes),
+        *(players, IDS[args.task], kwargs, drawn(args.variant, list(range(args.seeds)))),
+        *(out / "records.jsonl", args.processes, partial(play, watch="all")),
     )
-    entries = table_rows(records)
-    text = markdown(entries, title)
-    write_table(text, entries, out)
-    plot(entries, title, out / "table.png")
+    text = write_generalization(records, rows, chosen, env.title, out)
     print(text)
+    if args.policy is None:
+        print("without ASG's row: it needs --policy, which agents/reinforce.py trains")
     return text
 
 

@@ -42,14 +42,13 @@ from agents.report import write_table
 from asg_env.envs import FinetuneEnv
 from asg_env.envs.rewards import REWARDS, Transition, capped
 from asg_env.records import Policy, Record, run_episode
-from experiments.generalization import IDS
+from experiments.tasks import IDS, QUICK, TaskName
 
 SAME = "proxy_valid_terminal"  # its return is that of proxy_valid
 LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0)  # and the environment's own
 METRICS = ("accuracy", "retention")
 FROZEN = 0.15  # probability of a scale of 0
 DRAWS = 1000  # of the bootstrap
-QUICK = {"budget": 4, "window": 2}  # optimizer steps
 MAY_CHANGE = ("processes", "policies", "out")  # what is in the folder stays true
 Key = tuple[str, float, int | None]
 """A reward, lambda inside it, and how many images it is measured on (None: all)."""
@@ -64,7 +63,7 @@ OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set
 class Args:
     """Correlate rewards with target accuracy and retention over random policies."""
 
-    task: Literal["digits", "visda", "image_folder"] = "digits"
+    task: TaskName = "digits"
     """Which environment."""
     env_kwargs: EnvKwargs = field(default_factory=dict)
     """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 budget 400"""

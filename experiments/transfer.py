@@ -20,7 +20,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -39,9 +38,9 @@ from agents.evaluate import check_names, compare, spread
 from agents.policies import make_policy
 from agents.reinforce import EVAL_SEED, OWN_OPTIONS
 from asg_env.records import Policy
-from experiments.benchmark_agents import FIRST, QUICK_KWARGS
+from experiments.benchmark_agents import FIRST
 from experiments.benchmark_report import policy_name, write_benchmark
-from experiments.generalization import IDS
+from experiments.tasks import IDS, QUICK, TaskName
 
 MAY_CHANGE = ("policies", "opponents", "eval_seeds", "processes", "out")
 """Arguments that may change between calls: what is in the folder stays true."""
@@ -55,7 +54,7 @@ class Args:
     """Folders NAME_SEED of policies that were trained elsewhere."""
     opponents: tuple[str, ...] = ()
     """Folders NAME_SEED of trainings on this task, or names of schedules."""
-    task: Literal["digits", "visda", "image_folder"] = "visda"
+    task: TaskName = "visda"
     """The task that they play on."""
     env_kwargs: EnvKwargs = field(default_factory=dict)
     """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 budget 400"""
@@ -101,7 +100,7 @@ def main(args: Args) -> str:
     check_at_least(1, args, "eval_seeds", "processes")
     refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     out = args.out or Path(f"runs/transfer_{args.task}")
-    kwargs = {**FIRST, **args.env_kwargs, **(QUICK_KWARGS if args.quick else {})}
+    kwargs = {**FIRST, **args.env_kwargs, **(QUICK if args.quick else {})}
     env = make_env(IDS[args.task], kwargs, f"--task {args.task}")
     variant = fitting_variant(env.task, "--test-variant", args.test_variant)
     opponents = named(args.opponents, "")

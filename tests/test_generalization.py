@@ -4,66 +4,170 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 
-from asg_env.records import Record, read_records
+from asg_env.records import Record, read_records, replay
 from experiments import generalization
-from experiments.generalization import ROWS, Args, main, policies, table_rows
+from experiments.generalization import Args, main, search
+from experiments.generalization_report import rules_rows, table_rows, why_rows
+from experiments.generalization_rows import (
+    ROWS,
+    candidate_name,
+    candidates,
+    phi,
+    played,
+    player,
+)
 
 ACCURACY = {"large LR": (0.2, 0.4), "large LR + guidance": (0.5, 0.6)}
+PLAYED = played(ROWS)
 
 
-def record(name: str, seed: int) -> Record:
+def look(steps: int, accuracy: float, valid: float = 0.5) -> dict:
+    similarity = {"distance": {"a": 2.0 * accuracy}, "cka": {"a": 0.9}}
+    test = {"accuracy": accuracy, "retention": 0.5}
+    inner_valid = {"accuracy": valid, "ce": 1.0, "kl": 0.5}
+    return {"steps": steps, "inner_valid": inner_valid, "test": test, "similarity": similarity}
+
+
+def record(name: str, seed: int, looks: list[dict] | None = None) -> Record:
     accuracy = ACCURACY.get(name, (0.1, 0.1))[seed]
     return Record(
-        *(name, "ASG-Digits-v0", {}, seed, ["a"], [[1.0]], [0.0], [[1.0]], [0, 1]),
+        *(name, "ASG-Digits-v0", {}, seed, ["a"], [[1.0]], [0.0], [[1.0]], [0, 4]),
         *({"accuracy": accuracy, "retention": 0.5}, True, False, None, "cpu", 1),
+        evaluations=looks or [look(0, 0.0, 0.1), look(4, accuracy)],
     )
 
 
+RECORDS = [record(row.name, seed) for row in PLAYED for seed in (0, 1)]
+
+
 def test_means_and_gains_by_hand():
-    entries = table_rows([record(row.name, seed) for row in ROWS for seed in (0, 1)])
+    entries = table_rows(RECORDS, ROWS, {"SI": 0.1})
     cells = {(e["name"], e["metric"]): e for e in entries}
     guided = cells["large LR + guidance", "accuracy"]
     assert guided["mean"] == pytest.approx(0.55)
     assert guided["gain"] == pytest.approx(0.25)  # (.3 + .2) / 2
     half = 12.706 * 0.1 / 2  # t(1) x the standard error of two gains .1 apart
     assert guided["gain_ci95"] == pytest.approx([0.25 - half, 0.25 + half], abs=1e-4)
+    assert guided["cited"] == 58.7
     assert cells["large LR", "accuracy"]["gain"] is None
+    assert (cells["SI", "accuracy"]["coefficient"], guided["coefficient"]) == (0.1, None)
 
 
-def test_every_guided_row_has_its_partner_without_guidance_and_differs_in_nothing_else():
-    rows = {row.name: (row, policy) for row, policy in zip(ROWS, policies(), strict=True)}
-    for row, policy in rows.values():
-        assert row.guided == ("guidance" not in policy.env_kwargs)
-        if row.against:
-            partner, other = rows[row.against]
-            assert (partner.schedule, partner.guided) == (row.schedule, False)
-            assert other.env_kwargs == {**policy.env_kwargs, "guidance": 0.0}
+def test_early_stopping_reads_the_runs_of_its_row():
+    looks = [look(k, a, v) for k, (a, v) in enumerate([(0.2, 0.1), (0.8, 0.9), *[(0.4, 0.5)] * 3])]
+    records = [record(row.name, seed, looks) for row in PLAYED for seed in (0, 1)]
+    cells = {(e["name"], e["metric"]): e["mean"] for e in table_rows(records, ROWS, {})}
+    assert cells["large LR", "accuracy"] == pytest.approx(0.4)
+    assert cells["large LR, early stopping", "accuracy"] == pytest.approx(0.8)
+    rules = {(e["name"], e["rule"], e["metric"]): e for e in rules_rows(records, PLAYED)}
+    assert rules["SI", "last", "accuracy"]["mean"] == pytest.approx(0.4)
+    assert rules["SI", "half", "accuracy"]["mean"] == pytest.approx(0.4)  # step 2 of 4
+    assert rules["SI", "oracle", "accuracy"]["mean"] == pytest.approx(0.8)
+    assert {e["rule"] for e in rules.values() if e["oracle"]} == {"oracle"}
+
+
+def test_what_moved_is_that_of_the_end():
+    found = {(e["name"], e["metric"], e["group"]): e["mean"] for e in why_rows(RECORDS, PLAYED)}
+    assert found["large LR", "distance", "a"] == pytest.approx(0.6)
+    assert found["large LR", "cka", "a"] == pytest.approx(0.9)
+
+
+def test_rows_differ_from_their_partners_in_the_penalty_alone():
+    rows = {row.name: row for row in ROWS}
+    for row in ROWS:
+        if row.against and row.schedule:
+            partner = rows[row.against]
+            assert (row.schedule, partner.coefficient) == (partner.schedule, None)
+            assert partner.kwargs == {"guidance": 0.0}
+        assert row.coefficient in (None, "guidance", "regularizer_strength")
+        assert (row.coefficient == "regularizer_strength") == ("regularizer" in row.kwargs)
+    assert rows["ASG"].against == "small backbone LR + guidance"
+
+
+def test_the_search_takes_the_lowest_phi_on_inner_valid(monkeypatch, tmp_path):
+    rows = [row for row in ROWS if row.schedule]
+    args = Args(candidates=4, search_seeds=2)
+    wanted = {row.name: candidates(row, 4)[k % 4] for k, row in enumerate(rows) if row.coefficient}
+
+    def compare(policies, env_id, kwargs, episodes, path, processes, play):
+        assert {e.seed for e in episodes} == {500_000, 500_001}
+        names = {candidate_name(row, wanted[row.name]) for row in rows if row.coefficient}
+        made = []
+        for policy in policies:
+            ce = 1.0 if policy.name in names else 1.5
+            seen = look(4, 0.5)
+            seen["inner_valid"]["ce"] = ce
+            made.append(dataclasses.replace(record("x", 0, [seen]), policy=policy.name))
+        return made
+
+    monkeypatch.setattr(generalization, "compare", compare)
+    assert search(args, rows, {}, 0.3, tmp_path) == wanted
+
+
+def test_phi_weighs_the_kl_and_a_divergence_is_the_worst():
+    one = record("x", 0)
+    assert phi(one, 0.3) == pytest.approx(1.0 + 0.3 * 0.5)
+    assert phi(dataclasses.replace(one, error_type="diverged"), 0.3) == math.inf
+
+
+def test_candidates_span_the_range_and_reach_the_environment():
+    row = next(row for row in ROWS if row.name == "SI")
+    values = candidates(row, 5)
+    assert values == pytest.approx([1e-3, 1e-2, 0.1, 1.0, 10.0])
+    kwargs = player(row, None, values[2], "SI").env_kwargs
+    assert kwargs["regularizer"] == "si"
+    assert (kwargs["guidance"], kwargs["regularizer_strength"]) == (0.0, pytest.approx(0.1))
 
 
 def test_a_quick_run_writes_everything_and_resumes(tmp_path, monkeypatch):
     args = Args(out=tmp_path, quick=True, processes=1)
     text = main(args)
-    assert all(row.name in text for row in ROWS)
+    assert all(f"| {row.name} |" in text for row in ROWS)
     records = list(read_records(tmp_path / "records.jsonl"))
-    assert len(records) == 2 * len(ROWS)
-    by_name = {r.policy: r.kwargs for r in records}
-    assert by_name["large LR"]["guidance"] == 0
-    assert "guidance" not in by_name["large LR + guidance"]
+    assert len(records) == 2 * len(PLAYED)
+    by_name = {r.policy: r for r in records}
+    assert by_name["large LR"].kwargs["guidance"] == 0
+    assert by_name["SI"].kwargs["regularizer"] == "si"
+    assert {r.kwargs["reward_guidance"] for r in records} == {0.3}
+    assert [e["steps"] for e in by_name["ASG"].evaluations] == [0, 2, 4]
+    assert replay(by_name["SI"]) == []
+    searched = list(read_records(tmp_path / "search.jsonl"))
+    assert len(searched) == 2 * sum(row.coefficient is not None for row in ROWS)
+    assert replay(searched[0]) == []
     rows = json.loads((tmp_path / "table.json").read_text())["rows"]
     assert {r["name"] for r in rows} == {row.name for row in ROWS}
-    assert (tmp_path / "table.png").stat().st_size > 1000
+    for name in ("table.png", "curves.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+    assert "oracle reads the target's labels" in (tmp_path / "rules.md").read_text()
+    assert "| cka | conv1 |" in (tmp_path / "why.md").read_text()
     monkeypatch.setattr(generalization, "compare", _only_what_is_there(generalization.compare))
     assert main(dataclasses.replace(args, processes=2)) == text
 
 
 def _only_what_is_there(compare):
-    def checked(policies, env_id, kwargs, episodes, path, processes):
+    def checked(policies, env_id, kwargs, episodes, path, processes, play):
         before = path.read_bytes()
-        records = compare(policies, env_id, kwargs, episodes, path, processes)
+        records = compare(policies, env_id, kwargs, episodes, path, processes, play)
         assert path.read_bytes() == before
         return records
 
     return checked
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"policy": "nothing"}, "--policy: 'nothing' is no schedule and no file"),
+        ({"env_kwargs": {"guidance": 1.0}}, "--env-kwargs guidance: leave it out"),
+        ({"candidates": 0}, "--candidates 0: expected >= 1"),
+        ({"env_kwargs": {"base_lr": -1.0}}, "base_lr=-1.0"),
+    ],
+)
+def test_bad_arguments_are_one_line(tmp_path, change, reason):
+    with pytest.raises(SystemExit, match=reason):
+        main(dataclasses.replace(Args(out=tmp_path / "out", quick=True), **change))
+    assert not (tmp_path / "out").exists()

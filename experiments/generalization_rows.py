@@ -1,0 +1,135 @@
+"""The rows of the paper's generalization table as data, and the search of their coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from agents.baselines import SchedulePolicy
+from agents.digest import digest
+from agents.policies import make_policy
+from asg_env.records import Policy, Record
+
+LARGE, SMALL, FROZEN = (
+    f"{name}_warmup_poly" for name in ("large", "small_backbone", "frozen_backbone")
+)
+NO_GUIDANCE = {"guidance": 0.0}
+STRENGTH = "regularizer_strength"
+
+
+class Row(NamedTuple):
+    """One row.
+
+    ``schedule``: of agents/baselines.py; None: the learned policy. ``kwargs``: of the environment.
+    ``coefficient``: the environment's argument that is searched, between ``span``. ``against``: the
+    row that it is compared with, the same without its penalty (or policy). ``of``, ``rule``: it
+    reads the runs of another row, and which moment of theirs it keeps (asg_env/selection.py).
+    ``cited``: the paper's VisDA-17 and ImageNet accuracy with ResNet-101, % (Chen et al., 2020).
+    """
+
+    name: str
+    schedule: str | None
+    kwargs: dict[str, Any]
+    cited: tuple[float, float] | None
+    against: str | None = None
+    coefficient: str | None = None
+    span: tuple[float, float] = (0.03, 3.0)
+    of: str | None = None
+    rule: str = "last"
+
+
+def _penalty(name: str, regularizer: str, cited: tuple[float, float] | None) -> Row:
+    """A regulariser in the place of guidance, on the small backbone LR."""
+    kwargs = {**NO_GUIDANCE, "regularizer": regularizer}
+    return Row(name, SMALL, kwargs, cited, "small backbone LR", STRENGTH, (1e-3, 10.0))
+
+
+ROWS = (
+    Row("large LR", LARGE, NO_GUIDANCE, (28.2, 0.8)),
+    Row("large LR + guidance", LARGE, {}, (58.7, 76.2), "large LR", "guidance"),
+    Row(
+        *("large LR, early stopping", LARGE, NO_GUIDANCE, None, "large LR"),
+        of="large LR",
+        rule="early_stopping",
+    ),
+    Row("small backbone LR", SMALL, NO_GUIDANCE, (49.3, 33.1)),
+    Row(
+        *("small backbone LR + guidance", SMALL, {}, (60.2, 76.5)),
+        *("small backbone LR", "guidance"),
+    ),
+    Row("frozen backbone (oracle on ImageNet)", FROZEN, NO_GUIDANCE, (53.3, 77.4)),
+    _penalty("ROAD (feature L2)", "feature_l2", (57.1, 77.4)),
+    _penalty("vanilla L2 (L2-SP)", "l2_sp", (56.4, 49.1)),
+    _penalty("SI", "si", (57.6, 53.9)),
+    _penalty("EWC", "ewc", None),
+    _penalty("MAS", "mas", None),
+    _penalty("LwF, T = 2", "lwf", None),
+    Row(
+        *("ASG", None, {}, (61.5, 76.7)),
+        *("small backbone LR + guidance", "guidance"),
+    ),
+)
+"""Every row; the table is in this order."""
+
+
+class Player:
+    """A row as a policy.
+
+    Args:
+        row: which.
+        inner: who sets the learning rates.
+        name: of the policy in the records.
+        kwargs: more arguments of the environment: the coefficient.
+    """
+
+    def __init__(self, row: Row, inner: Policy, name: str, kwargs: dict[str, Any]) -> None:
+        self.name, self.inner = name, inner
+        self.env_kwargs = {**inner.env_kwargs, **row.kwargs, **kwargs}
+        self.digest = digest({"row": row.name, "policy": inner.digest})
+
+    def begin(
+        self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
+    ) -> None:
+        """As the policy's."""
+        self.inner.begin(group_names, observation_names, seed)
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """As the policy's."""
+        return self.inner.act(observation)
+
+
+def player(row: Row, learned: str | None, coefficient: float | None, name: str) -> Player:
+    """A row with a coefficient; None: the environment's own."""
+    if row.schedule is None:
+        assert learned is not None
+        inner: Policy = make_policy(learned)
+    else:
+        inner = SchedulePolicy(row.schedule)
+    chosen = (
+        {} if row.coefficient is None or coefficient is None else {row.coefficient: coefficient}
+    )
+    return Player(row, inner, name, chosen)
+
+
+def played(rows: Sequence[Row]) -> list[Row]:
+    """Those that have runs of their own."""
+    return [row for row in rows if row.of is None]
+
+
+def candidates(row: Row, count: int) -> list[float]:
+    """Coefficients to try, evenly on a logarithmic scale."""
+    return [float(f"{value:.3g}") for value in np.geomspace(*row.span, count)]
+
+
+def candidate_name(row: Row, coefficient: float) -> str:
+    """Of a candidate, in the records of the search."""
+    return f"{row.name}: {row.coefficient} {coefficient:g}"
+
+
+def phi(record: Record, guidance: float) -> float:
+    """CE + lambda * KL on inner_valid at the end of a run; infinite if it diverged."""
+    losses = record.evaluations[-1]["inner_valid"]
+    value = losses["ce"] + guidance * losses["kl"]
+    return value if record.error_type is None and np.isfinite(value) else float("inf")
