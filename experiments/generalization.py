@@ -2,7 +2,7 @@
 
     python experiments/generalization.py --task digits --policy runs/reinforce
     python experiments/generalization.py --task visda --policy runs/reinforce    # the stand-in
-    python experiments/generalization.py --task visda --env-kwargs data_root /data/visda17
+    python experiments/generalization.py --task visda --data-root /data/visda17
     python experiments/generalization.py --task image_folder --env-kwargs \\
         source_root cartoon target_root photo retention_root cifar10_test \\
         model cifar_resnet20 weights resnet20.th budget 400 window 50
@@ -75,6 +75,8 @@ class Args:
     """Which environment."""
     env_kwargs: EnvKwargs = field(default_factory=dict)
     """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 budget 400"""
+    data_root: str | None = None
+    """The real VisDA-17, unpacked: short for --env-kwargs data_root. None: its stand-in."""
     policy: str | None = None
     """ASG's policy, trained before: a folder of agents/reinforce.py or agents/sb3.py, or a
     published file. None: without that row."""
@@ -146,6 +148,9 @@ def main(args: Args) -> str:
     out = args.out or Path(f"runs/generalization_{args.task}")
     check_at_least(1, args, "seeds", "candidates", "search_seeds", "processes")
     refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
+    if args.data_root is not None:
+        own = {**args.env_kwargs, "data_root": args.data_root}
+        args = dataclasses.replace(args, data_root=None, env_kwargs=own)
     kwargs: dict[str, Any] = {**args.env_kwargs, **(QUICK if args.quick else {})}
     own = {**kwargs, "variant": args.variant}
     env = make_env(IDS[args.task], own, f"--task {args.task}")  # before it writes anything

@@ -106,7 +106,8 @@ def agreement(entries: Sequence[dict[str, Any]]) -> str:
             for e in entries
             if e["metric"] == metric and e["cited"] is not None and np.isfinite(e["mean"])
         ]
-        value = spearmanr(*zip(*pairs, strict=True)).statistic if len(pairs) > 2 else float("nan")
+        differ = len({mean for mean, _ in pairs}) > 1
+        value = spearmanr(*zip(*pairs, strict=True)).statistic if differ else float("nan")
         found.append(f"{metric} {'-' if np.isnan(value) else f'{value:.2f}'}")
     return ", ".join(found)
 
@@ -233,7 +234,8 @@ def plot_curves(records: Sequence[Record], rows: Sequence[Row], title: str, path
             axes.plot(steps[place], 100 * table.mean(0)[place], "x", color=style["color"])
         axes.set(xlabel="optimizer step", ylabel=f"{metric}, %")
         axes.grid(alpha=0.3)
-    figure.axes[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    lines, names = figure.axes[0].get_legend_handles_labels()
+    figure.axes[-1].legend(lines, names, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(f"{title}: means over seeds; x: where early stopping stops on average")
     figure.savefig(path)
 

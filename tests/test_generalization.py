@@ -148,6 +148,20 @@ def test_a_quick_run_writes_everything_and_resumes(tmp_path, monkeypatch):
     assert main(dataclasses.replace(args, processes=2)) == text
 
 
+def test_the_real_visda_runs_through_with_resnet18(tmp_path, visda, visda_root):
+    kwargs = {k: v for k, v in visda.items() if k != "data_root"}
+    args = Args(
+        task="visda", env_kwargs=kwargs, data_root=str(visda_root), out=tmp_path, quick=True
+    )
+    assert kwargs["model"] == "resnet18"
+    text = main(dataclasses.replace(args, processes=1))
+    assert all(f"| {row.name} |" in text for row in ROWS)
+    assert "visda: VisDA-17" in text
+    records = list(read_records(tmp_path / "records.jsonl"))
+    assert {"cka", "distance"} == set(records[0].evaluations[-1]["similarity"])
+    assert records[0].groups[-2:] == ["layer4", "fc_new"]
+
+
 def _only_what_is_there(compare):
     def checked(policies, env_id, kwargs, episodes, path, processes, play):
         before = path.read_bytes()
