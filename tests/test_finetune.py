@@ -32,7 +32,7 @@ from asg_env.tasks.visda import read_visda
 from experiments import finetune, replay
 from experiments.finetune import Args
 
-KWARGS = {"batch_size": 160, "window": 4}  # an epoch is ten optimizer steps
+KWARGS = {"regularizer": "si", "batch_size": 160, "window": 4}  # an epoch is ten optimizer steps
 TINY = Args(env_kwargs=KWARGS, epochs=2.7, policy="random", seed=3)
 STEPS, EVALUATED = [0, 4, 8, 12, 16, 20, 24, 27], [0, 12, 20, 27]
 WRITTEN = {
@@ -111,6 +111,7 @@ def test_the_rows_are_what_the_environment_says(whole):
         assert row["observation"] == observation.tolist()
         expected = {s: env.evaluate(s) for s in ("inner_valid", "test")}
         assert row["evaluation"] == (expected if steps in EVALUATED else None)
+        assert row["similarity"] == (env.similarity() if steps in EVALUATED else None)
         if steps < STEPS[-1]:
             observation, *_, info = env.step(policy.act(observation))
 
