@@ -303,7 +303,7 @@ def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     """Correlation over lambda, a line for each reward."""
     from matplotlib.figure import Figure
 
-    figure = Figure((9, 4), 120, layout="constrained")
+    figure = Figure((11, 4), 120, layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2, sharey=True), METRICS, strict=True):
         names = dict.fromkeys((r["name"], r["images"]) for r in rows)
         for i, (name, images) in enumerate(names):
@@ -319,7 +319,7 @@ def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
         lambdas = dict.fromkeys(r["guidance"] for r in rows)
         axes.set_xticks(range(len(lambdas)), [f"{x:g}" for x in lambdas])
         axes.set(xlabel="lambda inside the reward", title=f"with {metric}")
-    axes.legend(fontsize=7)
+    figure.axes[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.supylabel("Spearman's correlation of the return")
     figure.suptitle(title)
     figure.savefig(path)
