@@ -43,7 +43,7 @@ class Row(NamedTuple):
 def _penalty(name: str, regularizer: str, cited: tuple[float, float] | None) -> Row:
     """A regulariser in the place of guidance, on the small backbone LR."""
     kwargs = {**NO_GUIDANCE, "regularizer": regularizer}
-    return Row(name, SMALL, kwargs, cited, "small backbone LR", STRENGTH, (1e-3, 10.0))
+    return Row(name, SMALL, kwargs, cited, "small backbone LR", STRENGTH, (1e-3, 100.0))
 
 
 ROWS = (

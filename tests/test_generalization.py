@@ -116,8 +116,8 @@ def test_phi_weighs_the_kl_and_a_divergence_is_the_worst():
 
 def test_candidates_span_the_range_and_reach_the_environment():
     row = next(row for row in ROWS if row.name == "SI")
-    values = candidates(row, 5)
-    assert values == pytest.approx([1e-3, 1e-2, 0.1, 1.0, 10.0])
+    values = candidates(row, 6)
+    assert values == pytest.approx([1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0])
     kwargs = player(row, None, values[2], "SI").env_kwargs
     assert kwargs["regularizer"] == "si"
     assert (kwargs["guidance"], kwargs["regularizer_strength"]) == (0.0, pytest.approx(0.1))
