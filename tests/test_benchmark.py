@@ -228,9 +228,10 @@ def test_snapshots_are_at_equal_distances_and_the_last_is_the_end(total, count):
 # -- side by side ---------------------------------------------------------------------------------
 
 SLEEPERS = """
-import time
+import signal, time
 from agents.parallel import run_parallel
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may ignore it
     jobs = [(seconds,) for seconds in (0, 600, 600, 600)]
     run_parallel(time.sleep, jobs, 2, lambda _: print("one is done", flush=True))
 """

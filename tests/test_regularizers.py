@@ -149,16 +149,16 @@ def test_sis_path_integral_tends_to_the_decrease_of_the_loss():
     a, b, lr, n = 2.0, 1.5, 1e-4, 2000
     own, student = regularizer("si", 0.0, epoch_length=n + 1)
     descend(own, student, a, b, lr, n)
-    decrease = a / 2 * ((WEIGHT - b) ** 2 - (float(weight_of(student)) - b) ** 2)
+    decrease = a / 2 * ((WEIGHT - b) ** 2 - (weight_of(student).item() - b) ** 2)
     assert float(own.path[0]) == pytest.approx(decrease, rel=1e-3)
 
 
 def test_si_leaves_its_own_penalty_out_of_the_path():
     own, student = regularizer("si", strength=3.0, epoch_length=2)
     descend(own, student, 2.0, 1.5, 0.1, 2)  # now it has an importance
-    before = float(weight_of(student))
+    before = weight_of(student).item()
     descend(own, student, 2.0, 1.5, 0.1, 1)
-    change = float(weight_of(student)) - before
+    change = weight_of(student).item() - before
     assert float(own.path[0]) == pytest.approx(-2.0 * (before - 1.5) * change, rel=1e-4)
 
 
