@@ -26,7 +26,7 @@ from asg_env.regularizers import (
     Setting,
     View,
 )
-from asg_env.sampling import BatchOrder, epoch_length
+from asg_env.sampling import BatchOrder
 from asg_env.tasks.base import Problem
 
 PROBE_SIZE = 32  # images of inner_valid on which the features are compared
@@ -139,8 +139,7 @@ class Optimizee:
     def _regularizers(self) -> list[Regularizer]:
         """Proxy guidance, and the one that is added by name."""
         settings = self.settings
-        length = epoch_length(len(self.problem.splits["train"]), settings.batch_size)
-        shared = self.problem, self.student, length
+        shared = self.problem, self.student, self.order.epoch_length
         made: list[Regularizer] = [
             ProxyGuidance(Setting(*shared, settings.guidance, settings.temperature))
         ]

@@ -15,7 +15,7 @@ from asg_env.envs.snapshot import write_atomic
 from asg_env.records import Record
 from asg_env.selection import SELECTIONS, Evaluation
 from asg_env.statistics import mean_ci95
-from experiments.generalization_rows import Row
+from experiments.generalization_rows import Row, played
 
 METRICS = ("accuracy", "retention")
 Runs = Mapping[str, Mapping[int, Record]]
@@ -248,7 +248,7 @@ def write_generalization(
     out: Path,
 ) -> str:
     """Write every table and plot into ``out``; return the main table for people."""
-    own = [row for row in rows if row.of is None]
+    own = played(rows)
     entries = table_rows(records, rows, chosen)
     text = markdown(entries, rows, title)
     write_table(text, entries, out)
