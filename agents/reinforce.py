@@ -99,8 +99,9 @@ class Args:
     """Environment copies. All of an update's start from the same seed (common random numbers)."""
     workers: Literal["processes", "none"] = "processes"
     """Where the copies run: a process each, or all in this one."""
-    lr: float = 4e-3
-    """Learning rate of the policy."""
+    lr: float | None = None
+    """Learning rate of the policy; None: 4e-3 * (260 / updates) ** 0.6, because few updates have
+    to go far: 4e-3 for 260, 2e-2 for 16."""
     anneal: bool = True
     """Let the policy's learning rate fall to 0 linearly."""
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -296,11 +297,12 @@ class Learner:
 
     def __init__(self, network: RecurrentPolicy, args: Args) -> None:
         self.network, self.args = network, args
+        self.lr = 4e-3 * (260 / args.updates) ** 0.6 if args.lr is None else args.lr
         parameters = network.parameters()
         self.optimizer: torch.optim.Optimizer = (
-            torch.optim.Adam(parameters, args.lr)
+            torch.optim.Adam(parameters, self.lr)
             if args.optimizer == "adam"
-            else torch.optim.SGD(parameters, args.lr, momentum=0.9)
+            else torch.optim.SGD(parameters, self.lr, momentum=0.9)
         )
 
     def learn(self, rollout: Rollout, state: list[State], left: float = 1.0) -> PolicyLoss:
@@ -314,7 +316,7 @@ class Learner:
         result = reinforce_loss(self.network, rollout, state, self.args, self.args.entropy * left)
         if self.args.anneal:
             for group in self.optimizer.param_groups:
-                group["lr"] = self.args.lr * left
+                group["lr"] = self.lr * left
         self.optimizer.zero_grad()
         result.loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.args.clip)
