@@ -19,7 +19,7 @@ recurrent_ppo, 1e-3 (as below)             1.099 1.161 1.224 1.175  1.353
 recurrent_ppo, 3e-3                        1.077 1.165 1.267 1.231  1.211
 sac (as below)                             1.222 1.224 1.255 1.251  1.344
 sac, two layers of 128                     1.177 1.197 1.223 1.235  1.322
-agents/reinforce.py, for comparison        1.104 1.187 1.309 1.313  1.428
+agents/reinforce.py --lr 4e-3              1.104 1.187 1.309 1.313  1.428
 =========================================  =======================  =====
 
 One training of each: another seed may change a figure by .05 to .1. TRPO's and TD3's settings

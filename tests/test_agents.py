@@ -23,6 +23,7 @@ from agents.checkpoint import open_run, read_checkpoint
 from agents.network import LearnedPolicy, PolicyArgs, RecurrentPolicy, load_policy, save_policy
 from agents.reinforce import (
     Args,
+    Learner,
     PolicyLoss,
     Rollout,
     Trainer,
@@ -365,6 +366,17 @@ def test_advantages_after_a_copy_is_over():
     assert advantages(rollout, args).tolist() == [[4, 6, 6], [3, 4, 0]]
     args = dataclasses.replace(args, baseline="copies")
     np.testing.assert_allclose(advantages(rollout, args), [[-2, 1, 1], [-1, 1, 0]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("updates", "lr"), [(260, 4e-3), (16, 2.132e-2)])
+def test_fewer_updates_have_a_larger_learning_rate(updates, lr):
+    network = RecurrentPolicy(PolicyArgs("layerwise", 1, 1))
+    learner = Learner(network, Args(updates=updates))
+    rollout = Rollout(*(torch.zeros(1, 2, *rest) for rest in [(6,), ()]), *([torch.ones(1, 2)] * 2))
+    rollout = rollout._replace(actions=torch.zeros(1, 2, 1, dtype=torch.long))
+    learner.learn(rollout, network.initial_state(2), left=0.5)
+    assert learner.optimizer.param_groups[0]["lr"] == pytest.approx(lr / 2, rel=1e-3)
+    assert Learner(network, Args(updates=updates, lr=0.5)).lr == 0.5
 
 
 def test_loss_with_credit_for_each_decision():
