@@ -24,7 +24,7 @@ from agents.network import PolicyArgs, RecurrentPolicy, save_policy
 from agents.parallel import run_parallel
 from agents.policies import make_policy
 from asg_env.records import run_episode
-from experiments import action_behavior, benchmark, reward_validity, transfer
+from experiments import action_behavior, benchmark, headroom, reward_validity, transfer
 from experiments.benchmark_report import (
     reached,
     reached_markdown,
@@ -446,6 +446,9 @@ def test_the_reward_experiment_runs_and_resumes(tmp_path, folders):
     text = reward_validity.main(args)
     assert "over 6 random policies, mean of 2 variants" in text
     assert reward_validity.main(args) == text
+    assert "A tenth of 6 random policies, chosen on the others of 2" in headroom.main(
+        headroom.Args(tmp_path)
+    )
     rows = json.loads((tmp_path / "table.json").read_text())["rows"]
     assert {row["guidance"] for row in rows} == set(reward_validity.LAMBDAS)
     assert {row["images"] for row in rows} == {None, 8, 32}
@@ -453,6 +456,37 @@ def test_the_reward_experiment_runs_and_resumes(tmp_path, folders):
         reward_validity.variant_names(
             dataclasses.replace(args, task="image_folder", variants="test"), folders
         )
+
+
+def test_headroom_is_judged_where_nothing_was_chosen():
+    returns = np.zeros((2, 20))
+    returns[0, :2], returns[1, -2:] = 1.0, 1.0  # each variant likes others
+    accuracy = np.tile(np.linspace(0.0, 0.95, 20), (2, 1))
+    found = headroom.outcomes(returns, {"accuracy": accuracy}, np.arange(20))
+    assert found[headroom.ALL, "accuracy"] == pytest.approx(0.475)
+    first_likes = accuracy[0, :2].mean()  # judged on the second
+    assert found[headroom.BY_RETURN, "accuracy"] == pytest.approx(
+        (first_likes + accuracy[0, -2:].mean()) / 2
+    )
+    returns[1] = returns[0]
+    found = headroom.outcomes(returns, {"accuracy": accuracy}, np.arange(20))
+    assert found[headroom.BY_RETURN, "accuracy"] == pytest.approx(first_likes)
+    assert found[headroom.BY_ACCURACY, "accuracy"] == pytest.approx(0.925)
+
+
+def test_headroom_of_a_task_without_variants_says_that_it_flatters(record):
+    accuracy = np.linspace(0.1, 0.9, 20)
+    rows = headroom.table_rows([trial(np.zeros(20), accuracy, record)])
+    cells = {(row["name"], row["metric"]): row for row in rows}
+    oracle = cells[headroom.BY_ACCURACY, "accuracy"]
+    assert oracle["mean"] == pytest.approx(accuracy[-2:].mean())
+    assert oracle["difference_ci95"][0] > 0
+    assert "chosen and judged on the same runs" in headroom.markdown(rows, "title")
+
+
+def test_headroom_without_records_is_one_line(tmp_path):
+    with pytest.raises(SystemExit, match="reward_validity"):
+        headroom.read_runs(tmp_path)
 
 
 # -- what the agents do ----------------------------------------------------------------------------
