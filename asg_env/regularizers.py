@@ -9,6 +9,11 @@ pretrained self.
 Nothing here sees an image of the pretraining task, as published weights come without them. Where a
 method needs to know what mattered to the old task, it asks the old classifier about the *synthetic*
 images; the classes say how.
+
+Compared with Avalanche 0.6.0 on the digits: MAS's importance is the same to 2e-7. EWC's is, bit for
+bit, where Avalanche is given one image at a time and the labels that are drawn here (it takes the
+true ones, and weighs with 1 instead of 1/2). LwF's loss is T^2 times Avalanche's. Its SI is another
+one: Omega is clipped at .001, the gradient includes the penalty's own, the anchor moves on.
 """
 
 from __future__ import annotations

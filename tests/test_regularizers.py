@@ -184,6 +184,24 @@ def test_lwf_is_distillation_at_a_temperature():
     assert float(own.penalty(seen)) == pytest.approx(float(proxy_kl(teacher, logits)))
 
 
+@pytest.mark.parametrize(("name", "expected"), [("mas", 24197.709), ("ewc", 1344.6082)])
+def test_importance_is_avalanches(name, expected):
+    """The sum over the backbone's weights that Avalanche 0.6.0's plugins compute, one image at a
+    time, on the digits' own problem (EWC: with the labels that were drawn here)."""
+    env = make(**SHORT)
+    own = REGULARIZERS[name](Setting(env.problem, env.problem.student(0), 10, 1.0, 2.0))
+    assert sum(float(i.sum()) for i in own.importance) == pytest.approx(expected, rel=1e-3)
+
+
+def test_lwf_is_avalanches_times_the_temperature_squared():
+    """The loss of Avalanche 0.6.0's LearningWithoutForgetting at T = 2 is 0.530868."""
+    teacher = torch.tensor([[0.2, 0.1, -1.0], [2.0, -1.0, 0.3]])
+    logits = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
+    own, _ = regularizer("lwf", temperature=2.0)
+    seen = View(IMAGES[:2, None], Outputs(logits, logits), teacher, torch.tensor(0.0))
+    assert float(own.penalty(seen)) == pytest.approx(4 * 0.530868, rel=1e-5)
+
+
 def test_feature_l2_is_the_distance_of_the_last_features():
     own, student = regularizer("feature_l2")
     assert value_and_gradient(own, student) == (0, 0)
