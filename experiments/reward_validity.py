@@ -278,9 +278,11 @@ def markdown(rows: Sequence[Mapping[str, Any]], title: str) -> str:
             values = [_shown(cells[metric, name, images, guidance]) for guidance in lambdas]
             lines.append(f"| {name} | {images or 'all'} | {' | '.join(values)} |")
         lines.append("")
+    count = rows[0]["variants"]
     lines.append(
         f"{title}. Spearman's rank correlation of the return over {rows[0]['policies']} random "
-        f"policies, mean of {rows[0]['variants']} variants, 95% bootstrap intervals over policies. "
+        f"policies, {f'mean of {count} variants, ' if count > 1 else ''}95% bootstrap intervals "
+        "over policies. "
         "Lambda is that inside the reward. Bold: the environment's default; + or -: above or below "
         "it, the interval of the paired difference excluding 0. proxy_valid_terminal has the "
         "return of proxy_valid."
@@ -361,7 +363,7 @@ def main(args: Args) -> str:
     ]
     default = config.reward, float(config.reward_guidance or 0), None
     rows = table_rows(trials, default, args.probes)
-    title = f"{trials[0][0].dataset}, {args.variants} variants"
+    title = trials[0][0].dataset + (f", {args.variants} variants" if names[0] else "")
     text = markdown(rows, title)
     write_table(text, rows, out)
     plot(rows, title, out / "table.png")
