@@ -244,6 +244,7 @@ def write_benchmark(
     records: Sequence[Record], snapshots: Sequence[Record], out: Path, reference: str
 ) -> str:
     """Write everything into ``out``; return the table for people."""
+    snapshots = sorted(snapshots, key=lambda record: record.policy)  # as --report reads them
     title = f"{records[0].env_id}, {records[0].dataset}"
     rows = rows_of(records, reference, out)
     text = markdown(rows, title, reference)
