@@ -24,16 +24,28 @@ deviates in this:
 episodes (16 updates): mean return of the last policy, greedy, on 24 other seeds of them, for the
 training seeds 10, 11 and 12 (-: not run).
 
-========================================================  =================
-4e-3                                                      1.169   -   1.215
-1.6e-2                                                    1.143 1.400 1.234
-2e-2 (2.1e-2 as below)                                    1.398 1.421 1.259
-4e-2                                                      1.122 1.373 1.346
-4e-2, normalised advantages                               1.306 1.339 1.411
-2e-2, four copies and 32 updates                            -   1.332   -
-2e-2, a random shift of all groups for the episode (not   1.288 1.384   -
-kept: standard deviation 1 before the sigmoid, falling)
-========================================================  =================
+==================================================  =================
+4e-3                                                1.169   -   1.215
+4e-3, four copies and 32 updates                    1.169   -     -
+1e-2                                                1.196   -     -
+1.6e-2                                              1.143 1.400 1.234
+2e-2 (2.1e-2 as below)                              1.398 1.421 1.259
+2e-2, four copies and 32 updates                      -   1.332   -
+2e-2, normalised advantages                           -   1.423 1.300
+4e-2                                                1.122 1.373 1.346
+4e-2, normalised advantages                         1.306 1.339 1.411
+4e-3, shift [*]                                     1.207   -     -
+1e-2, shift                                         1.262   -     -
+1e-2, shift, four copies and 32 updates             1.267   -     -
+1e-2, shift of 1.5                                  1.270   -     -
+1e-2, shift, normalised advantages                  1.366   -     -
+2e-2, shift                                         1.288 1.384 1.267
+2e-2, shift, normalised advantages                    -   1.405   -
+4e-2, shift                                         1.249   -   1.211
+==================================================  =================
+
+[*] A random shift of all groups for a whole episode, not kept: standard deviation 1 before the
+sigmoid, falling to 0 linearly, its likelihood summed over all shifts.
 """
 
 from __future__ import annotations
@@ -69,6 +81,7 @@ from agents.checkpoint import (
 )
 from agents.command_line import (
     EnvKwargs,
+    check_at_least,
     fitting_variant,
     make_env,
     parse_preset,
@@ -469,6 +482,7 @@ def fitted(args: Args) -> Args:
     Raises:
         SystemExit: the environment's arguments are wrong.
     """
+    check_at_least(1, args, "updates")
     refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     task = make_env(args.env, args.env_kwargs).task
     args = dataclasses.replace(

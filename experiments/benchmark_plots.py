@@ -71,7 +71,8 @@ def plot_pairs(names: Sequence[str], values: np.ndarray, path: Path) -> None:
     mesh = axes.imshow(values, cmap="RdBu_r", vmin=0, vmax=1)
     for (i, j), value in np.ndenumerate(values):
         if i != j:
-            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=6)
+            ink = "white" if abs(value - 0.5) > 0.3 else "black"  # on the dark ends of the map
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=6, color=ink)
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     figure.colorbar(mesh, ax=axes, label="P(row's return > column's)")

@@ -372,11 +372,15 @@ def test_advantages_after_a_copy_is_over():
 def test_fewer_updates_have_a_larger_learning_rate(updates, lr):
     network = RecurrentPolicy(PolicyArgs("layerwise", 1, 1))
     learner = Learner(network, Args(updates=updates))
-    rollout = Rollout(*(torch.zeros(1, 2, *rest) for rest in [(6,), ()]), *([torch.ones(1, 2)] * 2))
-    rollout = rollout._replace(actions=torch.zeros(1, 2, 1, dtype=torch.long))
+    rollout = rollout_of([[1.0, 1.0]], [[[0], [0]]])._replace(observations=torch.zeros(1, 2, 6))
     learner.learn(rollout, network.initial_state(2), left=0.5)
     assert learner.optimizer.param_groups[0]["lr"] == pytest.approx(lr / 2, rel=1e-3)
     assert Learner(network, Args(updates=updates, lr=0.5)).lr == 0.5
+
+
+def test_a_training_has_updates():
+    with pytest.raises(SystemExit, match="--updates 0: expected >= 1"):
+        reinforce.main(Args(updates=0))
 
 
 def test_loss_with_credit_for_each_decision():
