@@ -12,6 +12,7 @@ from agents.digest import digest
 from agents.policies import make_policy
 from asg_env.records import Policy, Record
 
+SMALL_AT_ONCE = "small_backbone_cosine"  # no warm-up, as the learned policies
 LARGE, SMALL, FROZEN = (
     f"{name}_warmup_poly" for name in ("large", "small_backbone", "frozen_backbone")
 )
@@ -24,8 +25,9 @@ class Row(NamedTuple):
 
     ``schedule``: of agents/baselines.py; None: the learned policy. ``kwargs``: of the environment.
     ``coefficient``: the environment's argument that is searched, between ``span``. ``against``: the
-    row that it is compared with, the same without its penalty (or policy). ``of``, ``rule``: it
-    reads the runs of another row, and which moment of theirs it keeps (asg_env/selection.py).
+    row that it is compared with, the same without its penalty, or with the paper's schedule.
+    ``of``, ``rule``: it reads the runs of another row, and which moment of theirs it keeps
+    (asg_env/selection.py).
     ``cited``: the paper's VisDA-17 and ImageNet accuracy with ResNet-101, % (Chen et al., 2020).
     """
 
@@ -58,6 +60,10 @@ ROWS = (
     Row(
         *("small backbone LR + guidance", SMALL, {}, (60.2, 76.5)),
         *("small backbone LR", "guidance"),
+    ),
+    Row(
+        *("small backbone LR + guidance, no warm-up", SMALL_AT_ONCE, {}, None),
+        *("small backbone LR + guidance", "guidance"),
     ),
     Row("frozen backbone (oracle on ImageNet)", FROZEN, NO_GUIDANCE, (53.3, 77.4)),
     _penalty("ROAD (feature L2)", "feature_l2", (57.1, 77.4)),
