@@ -31,10 +31,14 @@ def small_backbone_scales(groups: int) -> np.ndarray:
     return scales
 
 
+def poly_factor(progress: float) -> float:
+    """The paper's decay: (1 - min(p, .8))^.9."""
+    return (1.0 - min(progress, POLY_END)) ** POLY_POWER
+
+
 def warmup_poly_factor(progress: float) -> float:
-    """The paper's schedule: min(.01 + .99 (p / .1)^2, 1) * (1 - min(p, .8))^.9."""
-    warm = min(0.01 + 0.99 * (progress / WARMUP) ** 2, 1.0)
-    return warm * (1.0 - min(progress, POLY_END)) ** POLY_POWER
+    """The paper's schedule: its decay times min(.01 + .99 (p / .1)^2, 1)."""
+    return min(0.01 + 0.99 * (progress / WARMUP) ** 2, 1.0) * poly_factor(progress)
 
 
 def cosine_factor(progress: float) -> float:
@@ -62,6 +66,7 @@ SCHEDULES: dict[str, Schedule] = {
     "layer_decay": lambda p, g, rng: LAYER_DECAY ** np.arange(g - 1, -1, -1.0),
     "large_warmup_poly": lambda p, g, rng: warmup_poly_factor(p) * np.ones(g),
     "frozen_backbone_warmup_poly": lambda p, g, rng: warmup_poly_factor(p) * frozen_scales(g),
+    "small_backbone_poly": lambda p, g, rng: poly_factor(p) * small_backbone_scales(g),
 }
 """Every baseline by name."""
 COMPARED = tuple(SCHEDULES)[:8]  # those that a learned policy is compared with by default

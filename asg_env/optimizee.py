@@ -36,7 +36,10 @@ TEACHERS = ("auto", "cached", "online")
 
 @dataclass(frozen=True)
 class OptimizeeSettings:
-    """How the inner loop trains. Units: learning rate per optimizer step, norms in weight units."""
+    """How the inner loop trains. Units: learning rate per optimizer step, norms in weight units.
+
+    ``budget``: optimizer steps of the whole run; None: not known.
+    """
 
     guidance: float
     base_lr: float
@@ -49,6 +52,7 @@ class OptimizeeSettings:
     regularizer: str = NONE
     regularizer_strength: float = 1.0
     temperature: float = 2.0
+    budget: int | None = None
 
 
 class WindowStats(NamedTuple):
@@ -139,7 +143,7 @@ class Optimizee:
     def _regularizers(self) -> list[Regularizer]:
         """Proxy guidance, and the one that is added by name."""
         settings = self.settings
-        shared = self.problem, self.student, self.order.epoch_length
+        shared = self.problem, self.student, self.order.epoch_length, settings.budget
         made: list[Regularizer] = [
             ProxyGuidance(Setting(*shared, settings.guidance, settings.temperature))
         ]
@@ -277,12 +281,12 @@ class Optimizee:
         return result
 
     def similarity(self, split: str, images: int) -> Similarity:
-        """How near weights and features are to the run's start, on the first images of a split."""
-        first = self.problem.splits[split].first(images).images
+        """How near weights and features are to the run's start, on images all over a split."""
+        shown = self.problem.splits[split].spread(images).images
         begun = self.problem.student(self.seed)
         self.problem.compute.place(begun)
         moved = self._group_norms(list(torch._foreach_sub(self.params, self._start)))
-        cka = linear_cka(self._features(begun, first), self._features(self.student, first))
+        cka = linear_cka(self._features(begun, shown), self._features(self.student, shown))
         return Similarity(moved.double().cpu().numpy(), cka.cpu().numpy())
 
     def _pass(self, data: Split, flip_average: bool = False, count: int | None = None) -> Seen:

@@ -18,6 +18,7 @@ one: Omega is clipped at .001, the gradient includes the penalty's own, the anch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -30,15 +31,21 @@ from asg_env.models.student import Outputs, Student
 from asg_env.tasks.base import Problem
 
 SI_DAMPING = 1e-3  # xi (Zenke et al., 2017)
+SI_STRETCHES = 4  # at least so many in a run; the first one is free
 IMPORTANCE_IMAGES = 256  # of the train split, the first ones, for EWC and MAS
 
 
 class Setting(NamedTuple):
-    """What a regulariser is made for. ``strength``: its weight in the loss."""
+    """What a regulariser is made for.
+
+    ``epoch_length``, ``budget``: optimizer steps of an epoch and of the whole run (None: not
+    known). ``strength``: its weight in the loss.
+    """
 
     problem: Problem
     student: Student
     epoch_length: int
+    budget: int | None
     strength: float
     temperature: float
 
@@ -115,7 +122,7 @@ class L2SP(WeightPenalty):
     """Half the squared distance from the pretrained weights (the paper's "vanilla L2 distance").
 
     It is L2-SP (Li et al., 2018) without that method's extra decay of the head, for which the
-    optimizer's weight decay stands.
+    optimizer's weight decay stands; that goes on pulling the backbone to zero, too.
     """
 
     factor = 0.5
@@ -125,17 +132,19 @@ class SynapticIntelligence(WeightPenalty):
     """SI (Zenke et al., 2017): ``sum_i Omega_i (w_i - start_i)^2``, Omega from the path of the run.
 
     Each step adds ``-g_i * (change of w_i)`` to omega_i, g the gradient of the loss without this
-    penalty. At the end of each epoch ``Omega_i += relu(omega_i / ((change in it)^2 + xi))``, and
-    omega starts again. Published weights carry no trajectory of their pretraining, so Omega is that
-    of the synthetic epochs, online, and the first epoch is free. The anchor stays the pretrained
-    weights.
+    penalty. At the end of each stretch ``Omega_i += relu(omega_i / ((change in it)^2 + xi))``, and
+    omega starts again. A stretch is an epoch, or a quarter of the budget where that is shorter.
+    Published weights carry no trajectory of their pretraining, so Omega is that of the synthetic
+    stretches, online, and the first one is free. The anchor stays the pretrained weights.
     """
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         self.importance = [torch.zeros_like(p) for p in self.params]
         self.path = [torch.zeros_like(p) for p in self.params]
-        self.epoch_start = [p.detach().clone() for p in self.params]
+        self.begun = [p.detach().clone() for p in self.params]
+        budget = setting.budget or math.inf
+        self.stretch = int(max(1, min(setting.epoch_length, budget // SI_STRETCHES)))
         self.steps = torch.zeros((), dtype=torch.int64)
 
     @torch.no_grad()
@@ -150,28 +159,28 @@ class SynapticIntelligence(WeightPenalty):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Add to the path integral; at the end of an epoch turn it into importance."""
+        """Add to the path integral; at the end of a stretch turn it into importance."""
         for path, g, p, before in zip(
             self.path, self._gradients, self.params, self._before, strict=True
         ):
             path -= g * (p - before)
         self.steps += 1
-        if self.steps % self.setting.epoch_length == 0:
+        if self.steps % self.stretch == 0:
             self._consolidate()
 
     def _consolidate(self) -> None:
         assert self.importance is not None
         for importance, path, p, begun in zip(
-            self.importance, self.path, self.params, self.epoch_start, strict=True
+            self.importance, self.path, self.params, self.begun, strict=True
         ):
             importance += F.relu(path / ((p - begun).square() + SI_DAMPING))
             path.zero_()
             begun.copy_(p)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Importance, path, the epoch's first weights and the steps done."""
+        """Importance, path, the stretch's first weights and the steps done."""
         assert self.importance is not None
-        lists = {"importance": self.importance, "path": self.path, "begun": self.epoch_start}
+        lists = {"importance": self.importance, "path": self.path, "begun": self.begun}
         named = {f"{k}.{i}": t for k, ts in lists.items() for i, t in enumerate(ts)}
         return {**named, "steps": self.steps}
 

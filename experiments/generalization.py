@@ -8,11 +8,12 @@
         model cifar_resnet20 weights resnet20.th budget 400 window 50
 
 Every row is played to the end of the budget from several seeds; the schedules follow the paper's
-warm-up/poly factor over time, as its hand-tuned runs do. A row's coefficient (lambda, or the
-strength of a regulariser) is searched first, by the same number of candidates and runs for each
-row: what counts is CE + lambda KL on ``inner_valid``, held-out synthetic images, with the lambda of
-the environment's reward. Target labels are only reported. ``--policy`` is ASG's row: a policy that
-was trained before, on something else; without it the row is left out.
+warm-up/poly factor over time, as its hand-tuned runs do, but for one that begins at its full
+learning rate, as learned policies may. A row's coefficient (lambda, or the strength of a
+regulariser) is searched first, by the same number of candidates and runs for each row: what counts
+is CE + lambda KL on ``inner_valid``, held-out synthetic images, with the lambda of the
+environment's reward. Target labels are only reported. ``--policy`` is ASG's row: a policy that was
+trained before, on something else; without it the row is left out.
 
 Writes the search and the runs (JSONL; run it again to resume), the table (Markdown + JSON),
 ``rules.md`` (which moment of a run is kept), ``why.md`` (what moved) and plots: ``table.png``,
@@ -48,6 +49,7 @@ from asg_env.envs import FinetuneEnv
 from asg_env.records import Policy
 from experiments.generalization_report import write_generalization
 from experiments.generalization_rows import (
+    ASG,
     ROWS,
     Row,
     candidate_name,
@@ -64,6 +66,9 @@ OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set
     "guidance": "the rows set it and search it; the reward's lambda is reward_guidance",
     "regularizer": "the rows set it",
     "regularizer_strength": "the rows search it",
+    "temperature": "LwF's row is at 2",
+    "decide_first": "every row decides about the first window",
+    "variant": "--variant chooses it",
 }
 
 
@@ -96,7 +101,7 @@ class Args:
     """A tiny run that touches every row, ASG's with an untrained policy unless there is one."""
 
 
-MAY_CHANGE = ("processes", "seeds", "policy", "out")  # what is in the folder stays true
+MAY_CHANGE = ("processes", "seeds", "search_seeds", "policy", "out")  # the folder stays true
 
 
 def search(
@@ -123,15 +128,20 @@ def search(
 
 
 def _best(row: Row, count: int, scores: Mapping[str, Sequence[float]]) -> float:
-    return min(
-        candidates(row, count), key=lambda value: np.mean(scores[candidate_name(row, value)])
-    )
+    means = {value: np.mean(scores[candidate_name(row, value)]) for value in candidates(row, count)}
+    best = min(means, key=lambda value: means[value])
+    if not np.isfinite(means[best]):
+        raise SystemExit(
+            f"{row.name}: every candidate diverged in the search; lower the learning rate: "
+            "--env-kwargs base_lr VALUE"
+        )
+    return best
 
 
 def check_policy(args: Args, env: FinetuneEnv) -> None:
     """SystemExit if ASG's policy is none, or does not fit the environment."""
     with blamed_on("--policy"):
-        policy = player(ROWS[-1], args.policy, None, "ASG")
+        policy = player(ASG, args.policy, None, "ASG")
         own = make_env(IDS[args.task], {**args.env_kwargs, **policy.env_kwargs}, "--policy")
         policy.begin(env.group_names, own.observation_names, 0)
 

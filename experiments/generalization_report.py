@@ -15,32 +15,38 @@ from asg_env.envs.snapshot import write_atomic
 from asg_env.records import Record
 from asg_env.selection import SELECTIONS, Evaluation
 from asg_env.statistics import mean_ci95
-from experiments.generalization_rows import Row, played
+from experiments.generalization_rows import Row, candidates, played
 
 METRICS = ("accuracy", "retention")
 Runs = Mapping[str, Mapping[int, Record]]
 """Records by row and seed."""
 
 
-def evaluations(record: Record) -> list[Evaluation]:
+def evaluations(record: Record, budget: int) -> list[Evaluation]:
     """What the rules choose from. Epochs are not noted in records, and no rule asks for them."""
-    last = record.steps[-1]
     return [
-        Evaluation(e["steps"], float("nan"), e["steps"] / last, e["inner_valid"], e["test"])
+        Evaluation(e["steps"], float("nan"), e["steps"] / budget, e["inner_valid"], e["test"])
         for e in record.evaluations
     ]
 
 
-def kept(record: Record, rule: str, metric: str) -> float:
+def budget_of(runs: Runs) -> int:
+    """Optimizer steps of the longest run; a shorter one diverged."""
+    return max(record.steps[-1] for own in runs.values() for record in own.values())
+
+
+def kept(record: Record, budget: int, rule: str, metric: str) -> float:
     """A metric on the target at the moment that a rule keeps; NaN if it was not measured."""
-    rows = evaluations(record)
+    rows = evaluations(record, budget)
     return rows[SELECTIONS[rule].choose(rows)].test.get(metric, float("nan"))
 
 
 def values_of(runs: Runs, row: Row, metric: str, rule: str | None = None) -> dict[int, float]:
     """A row's metric by seed."""
-    records = runs[row.of or row.name]
-    return {seed: kept(record, rule or row.rule, metric) for seed, record in records.items()}
+    budget, records = budget_of(runs), runs[row.of or row.name]
+    return {
+        seed: kept(record, budget, rule or row.rule, metric) for seed, record in records.items()
+    }
 
 
 def table_rows(
@@ -49,7 +55,8 @@ def table_rows(
     """One entry for each row and metric.
 
     ``gain``, ``gain_ci95``: over the row's ``against``, paired by seed; None where it has none.
-    ``coefficient``: the one that the search chose.
+    ``coefficient``: the one that the search chose; ``edge``: its lowest or highest candidate.
+    ``diverged``: runs that ended early; they count with what was left of the network.
     """
     runs, by_name = by_policy(records), {row.name: row for row in rows}
     entries: list[dict[str, Any]] = []
@@ -59,6 +66,9 @@ def table_rows(
             mean, low, high = mean_ci95(list(values.values()))
             entry = {"name": row.name, "metric": metric, "mean": mean, "ci95": [low, high]}
             entry |= {"seeds": len(values), "coefficient": chosen.get(row.name)}
+            entry["edge"] = entry["coefficient"] in candidates(row, 2)
+            own = runs[row.of or row.name].values()
+            entry["diverged"] = sum(record.error_type is not None for record in own)
             entry |= {"against": row.against, "gain": None, "gain_ci95": None}
             if row.against is not None:
                 other = values_of(runs, by_name[row.against], metric)
@@ -85,16 +95,25 @@ def markdown(entries: Sequence[dict[str, Any]], rows: Sequence[Row], title: str)
             for e in own
         ]
         coefficient = own[0]["coefficient"]
-        first = [row.name, "" if coefficient is None else f"{coefficient:g}"]
+        edge = " (edge)" if own[0]["edge"] else ""
+        first = [row.name, "" if coefficient is None else f"{coefficient:g}{edge}"]
         cited = ["-" if e["cited"] is None else str(e["cited"]) for e in own]
         lines.append(f"| {' | '.join([*first, *measured, *gains, row.against or '', *cited])} |")
     lines.append(
         f"\n{title}. Means over {entries[0]['seeds']} seeds at the end of the budget (early "
-        "stopping: where it stops), 95% confidence intervals (Student's t), gains paired by seed. "
+        "stopping: where it stops), 95% confidence intervals (Student's t), gains paired by seed; "
+        f"{_diverged(entries)}. Coefficients were searched; edge: the lowest or highest candidate. "
         f"Rank correlation of the rows' means with the paper's: {agreement(entries)}. Cited: Chen "
         "et al. (2020), ResNet-101."
     )
     return "\n".join(lines)
+
+
+def _diverged(entries: Sequence[dict[str, Any]]) -> str:
+    """Which runs diverged, in words."""
+    found = {e["name"]: e for e in entries if e["diverged"]}
+    listed = ", ".join(f"{e['diverged']} of {e['seeds']} ({name})" for name, e in found.items())
+    return f"diverged: {listed or 'none'}"
 
 
 def agreement(entries: Sequence[dict[str, Any]]) -> str:
@@ -213,11 +232,13 @@ def _bars(entry: dict[str, Any]) -> list[list[float]]:
 
 
 def plot_curves(records: Sequence[Record], rows: Sequence[Row], title: str, path: Path) -> None:
-    """Target accuracy and retention over training; crosses: where early stopping stops."""
+    """Target accuracy and retention over training; crosses: where early stopping stops.
+    Runs that diverged are left out."""
     from matplotlib.figure import Figure
 
     figure = Figure((12, 4.6), 120, layout="constrained")
     runs = by_policy(records)
+    budget = budget_of(runs)
     for axes, metric in zip(figure.subplots(1, 2, sharex=True), METRICS, strict=True):
         for i, row in enumerate(rows):
             every = [r for r in runs[row.name].values() if r.error_type is None]
@@ -229,7 +250,8 @@ def plot_curves(records: Sequence[Record], rows: Sequence[Row], title: str, path
             steps = [e["steps"] for e in every[0].evaluations]
             style = {"color": f"C{i % 10}", "linestyle": ("-", "--")[i // 10]}
             axes.plot(steps, 100 * table.mean(0), label=row.name, **style)
-            stops = [SELECTIONS["early_stopping"].choose(evaluations(record)) for record in every]
+            rule = SELECTIONS["early_stopping"]
+            stops = [rule.choose(evaluations(record, budget)) for record in every]
             place = round(float(np.mean(stops)))
             axes.plot(steps[place], 100 * table.mean(0)[place], "x", color=style["color"])
         axes.set(xlabel="optimizer step", ylabel=f"{metric}, %")

@@ -12,12 +12,14 @@ from agents.digest import digest
 from agents.policies import make_policy
 from asg_env.records import Policy, Record
 
-SMALL_AT_ONCE = "small_backbone_cosine"  # no warm-up, as the learned policies
+SMALL_AT_ONCE = "small_backbone_poly"  # no warm-up, as the learned policies
 LARGE, SMALL, FROZEN = (
     f"{name}_warmup_poly" for name in ("large", "small_backbone", "frozen_backbone")
 )
 NO_GUIDANCE = {"guidance": 0.0}
 STRENGTH = "regularizer_strength"
+WEAK, STRONG = (1e-3, 100.0), (0.139, 1.39e4)  # spans: five decades each, of one grid
+NO_WARMUP = "small backbone LR + guidance, no warm-up"
 
 
 class Row(NamedTuple):
@@ -42,12 +44,21 @@ class Row(NamedTuple):
     rule: str = "last"
 
 
-def _penalty(name: str, regularizer: str, cited: tuple[float, float] | None) -> Row:
+def _penalty(
+    name: str,
+    regularizer: str,
+    cited: tuple[float, float] | None,
+    span: tuple[float, float] = WEAK,
+) -> Row:
     """A regulariser in the place of guidance, on the small backbone LR."""
     kwargs = {**NO_GUIDANCE, "regularizer": regularizer}
-    return Row(name, SMALL, kwargs, cited, "small backbone LR", STRENGTH, (1e-3, 100.0))
+    return Row(name, SMALL, kwargs, cited, "small backbone LR", STRENGTH, span)
 
 
+ASG = Row(
+    *("ASG", None, {"decide_first": True}, (61.5, 76.7)),
+    *("small backbone LR + guidance", "guidance"),
+)
 ROWS = (
     Row("large LR", LARGE, NO_GUIDANCE, (28.2, 0.8)),
     Row("large LR + guidance", LARGE, {}, (58.7, 76.2), "large LR", "guidance"),
@@ -62,20 +73,18 @@ ROWS = (
         *("small backbone LR", "guidance"),
     ),
     Row(
-        *("small backbone LR + guidance, no warm-up", SMALL_AT_ONCE, {}, None),
+        *(NO_WARMUP, SMALL_AT_ONCE, {}, None),
         *("small backbone LR + guidance", "guidance"),
     ),
     Row("frozen backbone (oracle on ImageNet)", FROZEN, NO_GUIDANCE, (53.3, 77.4)),
     _penalty("ROAD (feature L2)", "feature_l2", (57.1, 77.4)),
     _penalty("vanilla L2 (L2-SP)", "l2_sp", (56.4, 49.1)),
-    _penalty("SI", "si", (57.6, 53.9)),
-    _penalty("EWC", "ewc", None),
+    _penalty("SI", "si", (57.6, 53.9), STRONG),
+    _penalty("EWC", "ewc", None, STRONG),
     _penalty("MAS", "mas", None),
     _penalty("LwF, T = 2", "lwf", None),
-    Row(
-        *("ASG", None, {}, (61.5, 76.7)),
-        *("small backbone LR + guidance", "guidance"),
-    ),
+    ASG,
+    Row("ASG, the same runs", None, {}, None, NO_WARMUP, of="ASG"),
 )
 """Every row; the table is in this order."""
 
@@ -125,7 +134,7 @@ def played(rows: Sequence[Row]) -> list[Row]:
 
 
 def candidates(row: Row, count: int) -> list[float]:
-    """Coefficients to try, evenly on a logarithmic scale."""
+    """Coefficients to try, evenly on a logarithmic scale; two: the ends of the span."""
     return [float(f"{value:.3g}") for value in np.geomspace(*row.span, count)]
 
 

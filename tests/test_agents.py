@@ -61,6 +61,7 @@ def test_schedules_have_their_closed_form(p):
         "layer_decay": np.array([0.65**k for k in (6, 5, 4, 3, 2, 1, 0)]),
         "large_warmup_poly": np.full(7, poly),
         "frozen_backbone_warmup_poly": np.array([0.0] * 6 + [poly]),
+        "small_backbone_poly": (1 - min(p, 0.8)) ** 0.9 * small,
     }
     for name, values in expected.items():
         np.testing.assert_allclose(scales_of(name, p), values, rtol=1e-12, err_msg=name)

@@ -8,11 +8,19 @@ import math
 
 import pytest
 
+from agents.report import by_policy
 from asg_env.records import Record, read_records, replay
 from experiments import generalization
 from experiments.generalization import Args, main, search
-from experiments.generalization_report import rules_rows, table_rows, why_rows
+from experiments.generalization_report import (
+    markdown,
+    rules_rows,
+    table_rows,
+    values_of,
+    why_rows,
+)
 from experiments.generalization_rows import (
+    NO_WARMUP,
     ROWS,
     candidate_name,
     candidates,
@@ -55,6 +63,44 @@ def test_means_and_gains_by_hand():
     assert guided["cited"] == 58.7
     assert cells["large LR", "accuracy"]["gain"] is None
     assert (cells["SI", "accuracy"]["coefficient"], guided["coefficient"]) == (0.1, None)
+    assert not any(e["edge"] or e["diverged"] for e in entries)
+    assert cells["ASG, the same runs", "accuracy"]["against"] == NO_WARMUP
+    assert cells["ASG, the same runs", "accuracy"]["mean"] == cells["ASG", "accuracy"]["mean"]
+
+
+def test_an_edge_and_a_divergence_are_shown():
+    records = [*RECORDS[1:], dataclasses.replace(RECORDS[0], error_type="diverged")]
+    entries = table_rows(records, ROWS, {"SI": 1.39e4, "large LR + guidance": 0.0579})
+    text = markdown(entries, ROWS, "digits")
+    assert "| SI | 13900 (edge) |" in text
+    assert "| large LR + guidance | 0.0579 |" in text
+    assert "diverged: 1 of 2 (large LR), 1 of 2 (large LR, early stopping)" in text
+
+
+def test_a_fraction_is_one_of_the_budget_and_not_of_what_a_diverged_run_reached():
+    looks = [look(k, 0.1 * k) for k in (0, 1, 2)]  # of 4 steps
+    early = dataclasses.replace(record("large LR", 0, looks), steps=[0, 2], error_type="diverged")
+    runs = by_policy([early, *RECORDS[1:]])
+    large = next(row for row in ROWS if row.name == "large LR")
+    assert values_of(runs, large, "accuracy", "half")[0] == pytest.approx(0.2)
+
+
+def test_a_search_of_nothing_but_divergences_says_what_to_do(monkeypatch, tmp_path):
+    def compare(policies, *rest):
+        broken = dataclasses.replace(record("x", 0), error_type="diverged")
+        return [dataclasses.replace(broken, policy=policy.name) for policy in policies]
+
+    monkeypatch.setattr(generalization, "compare", compare)
+    with pytest.raises(
+        SystemExit, match=r"large LR \+ guidance: every candidate diverged.*base_lr"
+    ):
+        search(Args(), [row for row in ROWS if row.schedule], {}, 0.3, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("variant", "test:0"), ("temperature", 4.0)])
+def test_arguments_that_the_rows_set_are_refused(name, value, tmp_path):
+    with pytest.raises(SystemExit, match=name):
+        main(Args(env_kwargs={name: value}, out=tmp_path, quick=True))
 
 
 def test_early_stopping_reads_the_runs_of_its_row():
@@ -118,11 +164,11 @@ def test_phi_weighs_the_kl_and_a_divergence_is_the_worst():
 
 
 def test_candidates_span_the_range_and_reach_the_environment():
-    row = next(row for row in ROWS if row.name == "SI")
+    row = next(row for row in ROWS if row.name == "MAS")
     values = candidates(row, 6)
     assert values == pytest.approx([1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0])
-    kwargs = player(row, None, values[2], "SI").env_kwargs
-    assert kwargs["regularizer"] == "si"
+    kwargs = player(row, None, values[2], "MAS").env_kwargs
+    assert kwargs["regularizer"] == "mas"
     assert (kwargs["guidance"], kwargs["regularizer_strength"]) == (0.0, pytest.approx(0.1))
 
 

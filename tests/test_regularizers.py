@@ -34,10 +34,10 @@ def problem(weight=WEIGHT):
     )
 
 
-def regularizer(name, strength=1.0, temperature=2.0, epoch_length=3, weight=WEIGHT):
+def regularizer(name, strength=1.0, temperature=2.0, epoch_length=3, weight=WEIGHT, budget=None):
     made = problem(weight)
     student = made.student(0)
-    setting = Setting(made, student, epoch_length, strength, temperature)
+    setting = Setting(made, student, epoch_length, budget, strength, temperature)
     return REGULARIZERS[name](setting), student
 
 
@@ -65,7 +65,7 @@ def value_and_gradient(own, student):
 
 
 def test_proxy_guidance_is_the_measured_kl():
-    setting = Setting(problem(), problem().student(0), 1, 0.3, 1.0)
+    setting = Setting(problem(), problem().student(0), 1, None, 0.3, 1.0)
     outputs = Outputs(torch.zeros(1, 2), torch.zeros(1, 2))
     seen = View(torch.zeros(1, 1), outputs, torch.zeros(1, 2), torch.tensor(0.7))
     assert float(ProxyGuidance(setting).penalty(seen)) == pytest.approx(0.7)
@@ -97,10 +97,21 @@ def test_the_fisher_information_of_drawn_labels_is_near_its_expectation(monkeypa
     made = problem(0.2)
     images = torch.from_numpy(np.random.default_rng(0).normal(0, 1, 2000)).float()
     made.splits["train"] = TensorSplit(images[:, None], torch.zeros(2000, dtype=torch.int64))
-    own = REGULARIZERS["ewc"](Setting(made, made.student(0), 1, 1.0, 1.0))
+    own = REGULARIZERS["ewc"](Setting(made, made.student(0), 1, None, 1.0, 1.0))
     p = torch.sigmoid(2 * 3 * 0.2 * images)
     expected = (p * (3 - 3 * (2 * p - 1)) ** 2 + (1 - p) * (-3 - 3 * (2 * p - 1)) ** 2) * images**2
     assert float(own.importance[0]) == pytest.approx(float(expected.mean()), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("epoch_length", "budget", "free"), [(3, None, 3), (3, 100, 3), (50, 12, 3), (50, 2, 1)]
+)
+def test_si_acts_in_a_run_shorter_than_an_epoch(epoch_length, budget, free):
+    own, student = regularizer("si", epoch_length=epoch_length, budget=budget)
+    descend(own, student, 2.0, 1.5, 0.1, free - 1)
+    assert value_and_gradient(own, student) == (0, 0)
+    descend(own, student, 2.0, 1.5, 0.1, 1)
+    assert value_and_gradient(own, student)[0] > 0
 
 
 def test_mas_weighs_with_the_sensitivity_of_the_old_logits():
@@ -189,7 +200,7 @@ def test_importance_is_avalanches(name, expected):
     """The sum over the backbone's weights that Avalanche 0.6.0's plugins compute, one image at a
     time, on the digits' own problem (EWC: with the labels that were drawn here)."""
     env = make(**SHORT)
-    own = REGULARIZERS[name](Setting(env.problem, env.problem.student(0), 10, 1.0, 2.0))
+    own = REGULARIZERS[name](Setting(env.problem, env.problem.student(0), 10, None, 1.0, 2.0))
     assert sum(float(i.sum()) for i in own.importance) == pytest.approx(expected, rel=1e-3)
 
 

@@ -61,6 +61,12 @@ class Split(ABC):
         order = torch.arange(len(self)).split(count)
         return next(batch for batch in map(self.batch, order) if len(batch.indices))
 
+    def spread(self, count: int) -> Batch:
+        """At most ``count`` images, evenly over the split, which may be sorted by class."""
+        places = torch.linspace(0, len(self) - 1, min(count, len(self)), dtype=torch.float64)
+        batch = self.batch(places.round().long())
+        return batch if len(batch.indices) else self.first(count)
+
     @property
     def fingerprint(self) -> str:
         """A name for what the split is made of, wherever its files lie."""

@@ -224,7 +224,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
 
         Args:
             split: on whose images the features are compared.
-            images: the first ones, >= 2.
+            images: at most so many, evenly over the split (of all its classes), >= 2.
 
         Returns:
             By layer group: ``distance``, the norm of the weights' change, and ``cka``, the linear

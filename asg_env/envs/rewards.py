@@ -65,7 +65,7 @@ REWARDS: dict[str, RewardTerm] = {
         lambda _: -LOSS_CAP,
     ),
     "train_loss": RewardTerm(
-        "mean training loss of the window before - of this window",
+        "mean CE + lambda KL in training, window before - this window",
         lambda t: t.train_loss_before - t.train_loss,
         lambda _: -LOSS_CAP,
     ),
