@@ -492,8 +492,16 @@ def test_a_whole_bad_batch_is_empty_and_passes_leave_it_out(own):
     assert [len(part) for part in batch] == [0, 0, 0]
     with pytest.warns(UserWarning, match="skipped"):
         assert data.first(2).indices.tolist() == [5]
+    assert data.spread(1).indices.tolist() == [5]  # image 0 is a bad one
     data.chunk = 2
     assert [b.indices.tolist() for b in data.chunks()] == [[5], [6, 7], [8, 9], [10, 11]]
+
+
+@pytest.mark.parametrize(
+    ("count", "places"), [(1, [0]), (2, [0, 11]), (4, [0, 4, 7, 11]), (99, list(range(12)))]
+)
+def test_a_spread_reaches_from_end_to_end(own, count, places):
+    assert split(own).spread(count).indices.tolist() == places
 
 
 def test_an_image_once_skipped_stays_skipped(own):
