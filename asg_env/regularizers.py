@@ -18,7 +18,6 @@ one: Omega is clipped at .001, the gradient includes the penalty's own, the anch
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -143,8 +142,8 @@ class SynapticIntelligence(WeightPenalty):
         self.importance = [torch.zeros_like(p) for p in self.params]
         self.path = [torch.zeros_like(p) for p in self.params]
         self.begun = [p.detach().clone() for p in self.params]
-        budget = setting.budget or math.inf
-        self.stretch = int(max(1, min(setting.epoch_length, budget // SI_STRETCHES)))
+        share = (setting.budget or SI_STRETCHES * setting.epoch_length) // SI_STRETCHES
+        self.stretch = max(1, min(setting.epoch_length, share))
         self.steps = torch.zeros((), dtype=torch.int64)
 
     @torch.no_grad()
