@@ -535,8 +535,10 @@ def train(args: Args) -> RecurrentPolicy:
             _log(board, row)
             bar.set_postfix({"return": f"{row['return']:.3f}", "entropy": f"{row['entropy']:.2f}"})
         board.close()
-    finally:
-        envs.close(terminate=True)
+    except BaseException:
+        envs.close(terminate=True)  # an interrupted step would never be answered
+        raise
+    envs.close()
     save_policy(trainer.network, args.out)
     return trainer.network
 

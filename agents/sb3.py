@@ -35,7 +35,7 @@ from agents.reinforce import EVAL_SEED, OWN_OPTIONS
 from agents.report import write_report
 from agents.sb3_algorithms import Values
 from agents.sb3_args import Args, check
-from agents.sb3_model import Plan, close, make_envs, make_model, make_plan, policy_of
+from agents.sb3_model import Plan, end, make_envs, make_model, make_plan, policy_of
 from agents.sb3_policy import SB3Policy, load_sb3_policy, save_sb3_policy
 from agents.sb3_progress import Progress
 from agents.sb3_state import read_state
@@ -54,8 +54,10 @@ def train(args: Args) -> SB3Policy:
             model = make_model(args, algorithm, values, envs, plan)
             learn(args, values, model, plan)
             save_sb3_policy(policy_of(model, args, values), args.out)
-    finally:
-        close(envs)
+    except BaseException:
+        end(envs)
+        raise
+    envs.close()
     stem = "policy" if args.select == "last" else "best"
     if stem == "best":
         save_sb3_policy(load_sb3_policy(args.out / "best.safetensors"), args.out)

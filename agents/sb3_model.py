@@ -100,8 +100,8 @@ def make_envs(args: Args, algorithm: Algorithm, values: Values) -> VecNormalize:
     )
 
 
-def close(envs: VecEnv) -> None:
-    """Close them; workers are ended, because an interrupted step would never be answered."""
+def end(envs: VecEnv) -> None:
+    """End them at once, workers too: an interrupted step would never be answered."""
     for process in getattr(envs.unwrapped, "processes", []):
         process.terminate()
         process.join()
