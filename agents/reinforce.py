@@ -61,8 +61,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import gymnasium as gym
 import numpy as np
 import torch
@@ -70,16 +68,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from torch import Tensor
 from tqdm import tqdm
 
-from agents.baselines import COMPARED, SchedulePolicy
-from agents.checkpoint import (
-    Checkpoint,
-    due,
-    keep_lines,
-    open_run,
-    read_checkpoint,
-    write_checkpoint,
-)
-from agents.command_line import (
+from asg_env.cli import (
     EnvKwargs,
     check_at_least,
     fitting_variant,
@@ -87,8 +76,17 @@ from agents.command_line import (
     parse_preset,
     refuse_env_kwargs,
 )
-from agents.evaluate import compare, drawn
-from agents.network import (
+from asg_env.evaluation.compare import compare, drawn
+from asg_env.learning.checkpoint import (
+    Checkpoint,
+    due,
+    keep_lines,
+    open_run,
+    read_checkpoint,
+    write_checkpoint,
+)
+from asg_env.policies.base import Policy
+from asg_env.policies.recurrent import (
     GLOBAL_SIGNALS,
     LearnedPolicy,
     PolicyArgs,
@@ -97,8 +95,8 @@ from agents.network import (
     sample,
     save_policy,
 )
-from agents.report import write_report
-from asg_env.records import Policy
+from asg_env.policies.schedules import COMPARED, SchedulePolicy
+from asg_env.reports.comparison import write_report
 
 
 @dataclass(frozen=True)

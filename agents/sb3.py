@@ -19,27 +19,24 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from agents.baselines import COMPARED, SchedulePolicy
-from agents.checkpoint import keep_lines, open_run
-from agents.command_line import fitting_variant, make_env, parse, refuse_env_kwargs
-from agents.evaluate import compare, drawn
 from agents.reinforce import EVAL_SEED, OWN_OPTIONS
-from agents.report import write_report
-from agents.sb3_algorithms import Values
 from agents.sb3_args import Args, check
 from agents.sb3_model import Plan, end, make_envs, make_model, make_plan, policy_of
-from agents.sb3_policy import SB3Policy, load_sb3_policy, save_sb3_policy
 from agents.sb3_progress import Progress
-from agents.sb3_state import read_state
-from asg_env.records import Policy
+from asg_env.cli import fitting_variant, make_env, parse, refuse_env_kwargs
+from asg_env.evaluation.compare import compare, drawn
+from asg_env.learning.checkpoint import keep_lines, open_run
+from asg_env.learning.sb3_state import read_state
+from asg_env.policies.base import Policy
+from asg_env.policies.sb3 import SB3Policy, load_sb3_policy, save_sb3_policy
+from asg_env.policies.sb3_algorithms import Values
+from asg_env.policies.schedules import COMPARED, SchedulePolicy
+from asg_env.reports.comparison import write_report
 from asg_env.seeding import isolated_rng
 
 

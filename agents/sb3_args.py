@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from agents.command_line import EnvKwargs, check_at_least
-from agents.sb3_algorithms import ALGORITHMS, Algorithm, Values
-from asg_env.envs.config import check_choice
+from asg_env.cli import EnvKwargs, check_at_least
+from asg_env.envs.arguments import check_choice
+from asg_env.policies.sb3_algorithms import ALGORITHMS, Algorithm, Values
 
 
 @dataclass(frozen=True)

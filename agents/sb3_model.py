@@ -26,9 +26,9 @@ from stable_baselines3.common.vec_env import (
 )
 
 from agents.reinforce import EVAL_SEED
-from agents.sb3_algorithms import Algorithm, Values
 from agents.sb3_args import Args
-from agents.sb3_policy import Description, SB3Policy, network_kwargs
+from asg_env.policies.sb3 import Description, SB3Policy, network_kwargs
+from asg_env.policies.sb3_algorithms import Algorithm, Values
 
 
 class Copy(gym.Wrapper[Any, Any, Any, Any]):

@@ -11,15 +11,16 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
-from agents.checkpoint import due
 from agents.reinforce import EVAL_SEED
-from agents.report import finite
-from agents.sb3_algorithms import Values
 from agents.sb3_args import Args
 from agents.sb3_model import Plan, policy_of
-from agents.sb3_policy import SB3Policy, save_sb3_policy
-from agents.sb3_state import write_state
-from asg_env.records import Record, run_episode
+from asg_env.evaluation.play import run_episode
+from asg_env.evaluation.records import Record
+from asg_env.learning.checkpoint import due
+from asg_env.learning.sb3_state import write_state
+from asg_env.policies.sb3 import SB3Policy, save_sb3_policy
+from asg_env.policies.sb3_algorithms import Values
+from asg_env.reports.comparison import finite
 
 VALID_SEED = 2 * EVAL_SEED  # the first seed of the evaluations during the training
 

@@ -20,14 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from agents.checkpoint import keep_lines, open_run
-from agents.command_line import (
+from asg_env.cli import (
     EnvKwargs,
     check_at_least,
     fitting_variant,
@@ -35,9 +32,10 @@ from agents.command_line import (
     parse,
     refuse_env_kwargs,
 )
-from agents.families import FAMILIES, TunedPolicy
 from asg_env.envs import FinetuneEnv
-from asg_env.envs.config import check_choice
+from asg_env.envs.arguments import check_choice
+from asg_env.learning.checkpoint import keep_lines, open_run
+from asg_env.policies.families import FAMILIES, TunedPolicy
 
 SEARCH = "search.jsonl"
 OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from asg_env.arguments import json_arguments
 from asg_env.data.decode import Transform, prepared
 from asg_env.envs.finetune import FinetuneEnv
-from asg_env.envs.snapshot import read_tensors, write_tensors
+from asg_env.files import read_tensors, write_tensors
 from asg_env.models.pretrained import build_network
 from asg_env.models.student import Student
 

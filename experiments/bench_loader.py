@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
 import torch
 import tyro
@@ -35,7 +33,7 @@ from asg_env.compute import resolve_device
 from asg_env.data.decode import Transform
 from asg_env.data.files import FileList, read_class_folders
 from asg_env.data.image_split import ImageSplit, LoaderSettings
-from asg_env.envs.snapshot import write_atomic
+from asg_env.files import write_atomic
 
 CLASSES, SIDE, QUALITY = 12, 300, 90  # of the generated JPEGs; SIDE in pixels
 TOLERANCE = 1e-6  # between the two loaders' normalised pixels

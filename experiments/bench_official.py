@@ -18,10 +18,10 @@ from torch import nn
 from tqdm import tqdm
 
 from asg_env.compute import Compute
-from asg_env.optimizee import Optimizee, OptimizeeSettings
-from asg_env.sampling import BatchOrder
+from asg_env.data.order import BatchOrder
 from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import Problem
+from asg_env.training.optimizee import Optimizee, OptimizeeSettings
 from experiments.bench_parts import Timing, random_problem, timed
 
 CPU = torch.device("cpu")

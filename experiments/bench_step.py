@@ -20,8 +20,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import gymnasium as gym
 import numpy as np
 import torch
@@ -32,13 +30,13 @@ from torch import nn
 from tqdm import tqdm
 
 import asg_env  # noqa: F401 - registers the ids
+from asg_env.data.order import BatchOrder
 from asg_env.data.splits import TensorSplit
 from asg_env.envs.finetune import FinetuneEnv
-from asg_env.envs.snapshot import write_atomic
-from asg_env.optimizee import Optimizee, OptimizeeSettings
-from asg_env.sampling import BatchOrder
+from asg_env.files import write_atomic
 from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import Defaults, Problem, Task
+from asg_env.training.optimizee import Optimizee, OptimizeeSettings
 from experiments.bench_official import official_row, official_table
 from experiments.bench_parts import Timing, random_problem, timed
 

@@ -26,14 +26,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from tqdm import tqdm
 
 from agents import tune
-from agents.baselines import SchedulePolicy
-from agents.checkpoint import open_run
-from agents.command_line import (
+from agents.reinforce import EVAL_SEED, OWN_OPTIONS
+from asg_env.cli import (
     EnvKwargs,
     check_at_least,
     fitting_variant,
@@ -41,15 +38,17 @@ from agents.command_line import (
     parse,
     refuse_env_kwargs,
 )
-from agents.evaluate import Episode, compare, spread
-from agents.parallel import run_parallel
-from agents.policies import make_policy
-from agents.reinforce import EVAL_SEED, OWN_OPTIONS
-from asg_env.envs.snapshot import write_atomic
-from asg_env.records import Policy, Record, read_records
+from asg_env.evaluation.compare import Episode, compare, spread
+from asg_env.evaluation.parallel import run_parallel
+from asg_env.evaluation.records import Record, read_records
+from asg_env.files import write_atomic
+from asg_env.learning.checkpoint import open_run
+from asg_env.policies.base import Policy
+from asg_env.policies.load import make_policy
+from asg_env.policies.schedules import SchedulePolicy
+from asg_env.reports.benchmark import policy_name, training_folder, write_benchmark
 from asg_env.tasks.base import Task
 from experiments.benchmark_agents import AGENTS, FIRST, TUNED, UPDATE, Setup
-from experiments.benchmark_report import policy_name, training_folder, write_benchmark
 from experiments.tasks import IDS, QUICK, TaskName
 
 MAY_CHANGE = ("agents", "processes", "seeds", "search_seeds", "eval_seeds", "report", "reference")

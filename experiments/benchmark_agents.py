@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents import reinforce, sb3, tune
-from agents.checkpoint import open_run
-from agents.families import FAMILIES
-from agents.sb3_algorithms import ALGORITHMS
+from asg_env.learning.checkpoint import open_run
+from asg_env.policies.families import FAMILIES
+from asg_env.policies.sb3_algorithms import ALGORITHMS
 
 TUNED = "tuned "  # how the names of tuned schedules begin
 FIRST = {"decide_first": True}  # no step before the first decision, for all as for schedules

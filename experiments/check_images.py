@@ -13,13 +13,10 @@ import os
 import sys
 import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tqdm import tqdm
 
-from agents.command_line import EnvKwargs, make_env, parse
+from asg_env.cli import EnvKwargs, make_env, parse
 from asg_env.data.image_split import ImageSplit
 from asg_env.envs.factories import DATA_ROOT
 from asg_env.tasks.base import Problem

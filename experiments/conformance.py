@@ -23,15 +23,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+
 
 import numpy as np
 import torch
 import tyro
 from torch import Tensor, nn
 
-from agents.baselines import warmup_poly_factor
-from agents.network import LearnedPolicy, RecurrentPolicy, load_policy
 from agents.reinforce import (
     PRESETS,
     Learner,
@@ -41,11 +39,13 @@ from agents.reinforce import (
     discounted,
     evaluate_actions,
 )
-from asg_env.envs.snapshot import write_atomic
-from asg_env.envs.windows import paper_windows
-from asg_env.guidance import guided_loss
-from asg_env.optim import make_optimizer
+from asg_env.control.windows import paper_windows
+from asg_env.files import write_atomic
+from asg_env.methods.guidance import guided_loss
+from asg_env.policies.recurrent import LearnedPolicy, RecurrentPolicy, load_policy
+from asg_env.policies.schedules import warmup_poly_factor
 from asg_env.seeding import cpu_threads
+from asg_env.training.optim import make_optimizer
 
 TOLERANCE = 1e-5  # largest absolute error; the figures are float32
 POLY_ITERATIONS = 1000  # length of the run that ``lr_warm_poly`` is about

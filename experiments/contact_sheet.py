@@ -8,12 +8,9 @@ photo-like images of the classes that the teacher was pretrained on.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
@@ -21,10 +18,10 @@ import tyro
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from asg_env.render.objects import NEW_OBJECTS
-from asg_env.render.old_objects import OLD_OBJECTS
-from asg_env.render.parts import Design
-from asg_env.render.scenes import Photo, clean_images, photo_images
+from asg_env.tasks.render.objects import NEW_OBJECTS
+from asg_env.tasks.render.old_objects import OLD_OBJECTS
+from asg_env.tasks.render.parts import Design
+from asg_env.tasks.render.scenes import Photo, clean_images, photo_images
 
 
 @dataclass(frozen=True)

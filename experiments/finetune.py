@@ -30,16 +30,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from agents.checkpoint import open_run
-from agents.command_line import EnvKwargs, blamed_on, make_env, parse_preset
-from agents.policies import make_policy
-from agents.report import ORACLE_NOTE, write_run_report
-from agents.run import DamagedRun, Run
-from asg_env.envs.config import check_choice
-from asg_env.records import Policy
-from asg_env.selection import SELECTIONS
+from asg_env.cli import EnvKwargs, blamed_on, make_env, parse_preset
+from asg_env.envs.arguments import check_choice
+from asg_env.evaluation.run import DamagedRun, Run
+from asg_env.evaluation.selection import SELECTIONS
+from asg_env.learning.checkpoint import open_run
+from asg_env.policies.base import Policy
+from asg_env.policies.load import make_policy
+from asg_env.reports.comparison import ORACLE_NOTE, write_run_report
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
 
-from agents.checkpoint import open_run
-from agents.command_line import (
+from asg_env.cli import (
     EnvKwargs,
     blamed_on,
     check_at_least,
@@ -43,11 +40,12 @@ from agents.command_line import (
     parse,
     refuse_env_kwargs,
 )
-from agents.evaluate import compare, drawn, play
-from agents.network import PolicyArgs, RecurrentPolicy, save_policy
 from asg_env.envs import FinetuneEnv
-from asg_env.records import Policy
-from experiments.generalization_report import write_generalization
+from asg_env.evaluation.compare import compare, drawn, play
+from asg_env.learning.checkpoint import open_run
+from asg_env.policies.base import Policy
+from asg_env.policies.recurrent import PolicyArgs, RecurrentPolicy, save_policy
+from asg_env.reports.generalization import write_generalization
 from experiments.generalization_rows import (
     ASG,
     ROWS,

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agents.baselines import SchedulePolicy
-from agents.digest import digest
-from agents.policies import make_policy
-from asg_env.records import Policy, Record
+from asg_env.evaluation.records import Record
+from asg_env.policies.base import Policy
+from asg_env.policies.digest import digest
+from asg_env.policies.load import make_policy
+from asg_env.policies.schedules import SchedulePolicy
 
 SMALL_AT_ONCE = "small_backbone_poly"  # no warm-up, as the learned policies
 LARGE, SMALL, FROZEN = (

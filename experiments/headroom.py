@@ -18,13 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
 
-from agents.command_line import parse
-from agents.report import write_table
-from asg_env.records import Record, read_records
+from asg_env.cli import parse
+from asg_env.evaluation.records import Record, read_records
+from asg_env.reports.comparison import write_table
 from experiments.reward_validity import METRICS, draw_policies, interval
 
 SHARE = 0.1  # of the policies

@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import gymnasium as gym
 import tyro
 from tqdm import tqdm
 
-from agents.command_line import parse
-from asg_env.records import Record, replay
+from asg_env.cli import parse
+from asg_env.evaluation.records import Record
+from asg_env.evaluation.replay import replay
 
 
 @dataclass(frozen=True)

@@ -27,21 +27,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import gymnasium as gym
 import numpy as np
 
-from agents.baselines import HAND_TUNED
-from agents.checkpoint import open_run
-from agents.command_line import EnvKwargs, check_at_least, make_env, parse, refuse_env_kwargs
-from agents.digest import digest
-from agents.evaluate import compare, drawn
-from agents.families import log_uniform
-from agents.report import write_table
+from asg_env.cli import EnvKwargs, check_at_least, make_env, parse, refuse_env_kwargs
 from asg_env.envs import FinetuneEnv
 from asg_env.envs.rewards import REWARDS, Transition, capped
-from asg_env.records import Policy, Record, run_episode
+from asg_env.evaluation.compare import compare, drawn
+from asg_env.evaluation.play import run_episode
+from asg_env.evaluation.records import Record
+from asg_env.learning.checkpoint import open_run
+from asg_env.policies.base import Policy
+from asg_env.policies.digest import digest
+from asg_env.policies.families import log_uniform
+from asg_env.policies.schedules import HAND_TUNED
+from asg_env.reports.comparison import write_table
 from experiments.tasks import IDS, QUICK, TaskName
 
 SAME = "proxy_valid_terminal"  # its return is that of proxy_valid

@@ -21,11 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from agents import tune
-from agents.checkpoint import open_run
-from agents.command_line import (
+from agents.reinforce import EVAL_SEED, OWN_OPTIONS
+from asg_env.cli import (
     EnvKwargs,
     blamed_on,
     check_at_least,
@@ -34,12 +32,12 @@ from agents.command_line import (
     parse,
     refuse_env_kwargs,
 )
-from agents.evaluate import check_names, compare, spread
-from agents.policies import make_policy
-from agents.reinforce import EVAL_SEED, OWN_OPTIONS
-from asg_env.records import Policy
+from asg_env.evaluation.compare import check_names, compare, spread
+from asg_env.learning.checkpoint import open_run
+from asg_env.policies.base import Policy
+from asg_env.policies.load import make_policy
+from asg_env.reports.benchmark import policy_name, write_benchmark
 from experiments.benchmark_agents import FIRST
-from experiments.benchmark_report import policy_name, write_benchmark
 from experiments.tasks import IDS, QUICK, TaskName
 
 MAY_CHANGE = ("policies", "opponents", "eval_seeds", "processes", "out")

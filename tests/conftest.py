@@ -1,10 +1,5 @@
 """Lets the tests import the checkout, installed or not; small data for all of them."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import pytest
 from images import write_folders, write_visda, write_weights
 

@@ -18,9 +18,6 @@ from gymnasium import spaces
 from torch import nn
 
 from agents import reinforce
-from agents.baselines import SCHEDULES, SchedulePolicy, warmup_poly_factor
-from agents.checkpoint import open_run, read_checkpoint
-from agents.network import LearnedPolicy, PolicyArgs, RecurrentPolicy, load_policy, save_policy
 from agents.reinforce import (
     Args,
     Learner,
@@ -31,8 +28,17 @@ from agents.reinforce import (
     discounted,
     reinforce_loss,
 )
-from agents.report import about, comparison_markdown, comparison_rows, write_report
-from asg_env.records import Record
+from asg_env.evaluation.records import Record
+from asg_env.learning.checkpoint import open_run, read_checkpoint
+from asg_env.policies.recurrent import (
+    LearnedPolicy,
+    PolicyArgs,
+    RecurrentPolicy,
+    load_policy,
+    save_policy,
+)
+from asg_env.policies.schedules import SCHEDULES, SchedulePolicy, warmup_poly_factor
+from asg_env.reports.comparison import about, comparison_markdown, comparison_rows, write_report
 from asg_env.seeding import cpu_threads
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -506,7 +512,7 @@ from pathlib import Path
 import torch
 import torch.utils.tensorboard
 from agents import reinforce
-from agents.checkpoint import open_run
+from asg_env.learning.checkpoint import open_run
 import dataclasses
 import asg_env.tasks.digits
 from tests.test_agents import TINY

@@ -16,22 +16,22 @@ from scipy.stats import spearmanr
 from support import DIGITS_ID, make
 
 from agents import tune
-from agents.aggregate import improvement, interquartile_mean, iqm, iqm_difference, resample
-from agents.checkpoint import due
-from agents.evaluate import Episode
-from agents.families import FAMILIES, TunedPolicy, load_tuned
-from agents.network import PolicyArgs, RecurrentPolicy, save_policy
-from agents.parallel import run_parallel
-from agents.policies import make_policy
-from asg_env.records import run_episode
-from experiments import action_behavior, benchmark, headroom, reward_validity, transfer
-from experiments.benchmark_report import (
+from asg_env.evaluation.compare import Episode
+from asg_env.evaluation.parallel import run_parallel
+from asg_env.evaluation.play import run_episode
+from asg_env.learning.checkpoint import due
+from asg_env.policies.families import FAMILIES, TunedPolicy, load_tuned
+from asg_env.policies.load import make_policy
+from asg_env.policies.recurrent import PolicyArgs, RecurrentPolicy, save_policy
+from asg_env.reports.benchmark import (
     reached,
     reached_markdown,
     score_tables,
     training_folder,
     verdict,
 )
+from asg_env.reports.bootstrap import improvement, interquartile_mean, iqm, iqm_difference, resample
+from experiments import action_behavior, benchmark, headroom, reward_validity, transfer
 
 SHORT = {"budget": 4, "window": 2}  # two decisions
 TINY = tune.Args(family="small_backbone", env_kwargs=SHORT, episodes=12, repeats=2, finalists=2)
@@ -229,7 +229,7 @@ def test_snapshots_are_at_equal_distances_and_the_last_is_the_end(total, count):
 
 SLEEPERS = """
 import signal, time
-from agents.parallel import run_parallel
+from asg_env.evaluation.parallel import run_parallel
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may ignore it
     jobs = [(seconds,) for seconds in (0, 600, 600, 600)]

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from agents import reinforce
-from agents.baselines import COMPARED
-from agents.command_line import read_value
+from asg_env.cli import read_value
+from asg_env.policies.schedules import COMPARED
 from experiments import check_images, finetune, generalization
 
 ROOT = Path(__file__).resolve().parent.parent

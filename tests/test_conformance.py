@@ -15,14 +15,6 @@ import pytest
 import torch
 from torch import nn
 
-from agents.network import (
-    LearnedPolicy,
-    PolicyArgs,
-    RecurrentPolicy,
-    load_official_policy,
-    load_policy,
-    save_policy,
-)
 from agents.reinforce import (
     PRESETS,
     Learner,
@@ -30,6 +22,14 @@ from agents.reinforce import (
     discounted,
     evaluate_actions,
     reinforce_loss,
+)
+from asg_env.policies.recurrent import (
+    LearnedPolicy,
+    PolicyArgs,
+    RecurrentPolicy,
+    load_official_policy,
+    load_policy,
+    save_policy,
 )
 from asg_env.seeding import cpu_threads
 from experiments import conformance

@@ -16,11 +16,11 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from support import SMALL, make, random_actions, run_python
 
+from asg_env.control.observations import OBSERVATIONS
 from asg_env.envs import rendering
 from asg_env.envs.episode import Episode
-from asg_env.envs.observations import OBSERVATIONS
+from asg_env.envs.registration import ENTRY_POINTS, register_envs
 from asg_env.envs.rewards import REWARDS
-from asg_env.registration import ENTRY_POINTS, register_envs
 
 IDS = tuple(ENTRY_POINTS)
 OBSERVATION_BY_ACTION = tuple(itertools.product(OBSERVATIONS, ("discrete", "continuous")))

@@ -4,9 +4,9 @@ import torch
 from gymnasium.error import ResetNeeded
 from support import SMALL, constant, make, play, random_actions, started, student
 
-from agents.baselines import SchedulePolicy
 from asg_env.envs import FinetuneEnv
 from asg_env.envs.rewards import REWARDS
+from asg_env.policies.schedules import SchedulePolicy
 from asg_env.tasks.digits import DigitsTask
 
 PLAIN = {"momentum": 0.0, "weight_decay": 0.0, "base_lr": 0.2, "budget": 1, "window": 1}

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from agents.baselines import SchedulePolicy
 from asg_env.compute import Compute
 from asg_env.data.files import read_class_folders
 from asg_env.envs.finetune import FinetuneEnv
-from asg_env.optimizee import Optimizee, OptimizeeSettings
-from asg_env.records import append_records, run_episode
+from asg_env.evaluation.play import run_episode
+from asg_env.evaluation.records import append_records
+from asg_env.policies.schedules import SchedulePolicy
+from asg_env.training.optimizee import Optimizee, OptimizeeSettings
 from experiments import bench_loader, bench_official, bench_parts, bench_step, replay
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,17 +17,23 @@ from safetensors import safe_open
 from support import make
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import agents.run
+import asg_env.evaluation.run as run_module
 from agents import reinforce
-from agents.network import LearnedPolicy, PolicyArgs, RecurrentPolicy, load_policy, save_policy
-from agents.policies import make_policy
-from agents.report import selection_markdown, selection_rows
 from asg_env.deploy import load_student
 from asg_env.envs import FinetuneEnv
-from asg_env.envs.snapshot import drop_leftovers, write_tensors
-from asg_env.metrics import class_accuracy
-from asg_env.records import run_episode
-from asg_env.selection import SELECTIONS, EarlyStopping, Evaluation, FixedFraction
+from asg_env.evaluation.play import run_episode
+from asg_env.evaluation.selection import SELECTIONS, EarlyStopping, Evaluation, FixedFraction
+from asg_env.files import drop_leftovers, write_tensors
+from asg_env.policies.load import make_policy
+from asg_env.policies.recurrent import (
+    LearnedPolicy,
+    PolicyArgs,
+    RecurrentPolicy,
+    load_policy,
+    save_policy,
+)
+from asg_env.reports.comparison import selection_markdown, selection_rows
+from asg_env.tasks.metrics import class_accuracy
 from asg_env.tasks.visda import read_visda
 from experiments import finetune, replay
 from experiments.finetune import Args
@@ -225,9 +231,9 @@ def fragile(monkeypatch, calls, after):
 
         return wrapped
 
-    monkeypatch.setattr(agents.run.Run, "_write_line", wrap(agents.run.Run._write_line))
+    monkeypatch.setattr(run_module.Run, "_write_line", wrap(run_module.Run._write_line))
     monkeypatch.setattr(FinetuneEnv, "save", wrap(FinetuneEnv.save))
-    monkeypatch.setattr(agents.run, "save_student", wrap(agents.run.save_student))
+    monkeypatch.setattr(run_module, "save_student", wrap(run_module.save_student))
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -484,7 +490,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(whole, tmp_path, monk
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(agents.run, "save_student", no_space)
+        patch.setattr(run_module, "save_student", no_space)
         with pytest.raises(SystemExit, match="no space left; the same command resumes"):
             finetune.main(args)
     finetune.main(args)

@@ -8,17 +8,18 @@ import math
 
 import pytest
 
-from agents.report import by_policy
-from asg_env.records import Record, read_records, replay
-from experiments import generalization
-from experiments.generalization import Args, main, search
-from experiments.generalization_report import (
+from asg_env.evaluation.records import Record, read_records
+from asg_env.evaluation.replay import replay
+from asg_env.reports.comparison import by_policy
+from asg_env.reports.generalization import (
     markdown,
     rules_rows,
     table_rows,
     values_of,
     why_rows,
 )
+from experiments import generalization
+from experiments.generalization import Args, main, search
 from experiments.generalization_rows import (
     NO_WARMUP,
     ROWS,

@@ -12,11 +12,13 @@ from images import write_folders
 from support import SMALL, frame, make, play, random_actions, student, trajectory
 from torch import nn
 
-from agents.baselines import SchedulePolicy
+from asg_env.control.features import group_features
 from asg_env.envs import factories
-from asg_env.features import group_features
+from asg_env.evaluation.play import run_episode
+from asg_env.evaluation.records import Record
+from asg_env.evaluation.replay import replay
 from asg_env.models.groups import LayerGroup
-from asg_env.records import Record, replay, run_episode
+from asg_env.policies.schedules import SchedulePolicy
 from experiments import check_images
 
 ID = "ASG-ImageFolder-v0"

@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
-from asg_env.features import feature_kl, group_features, linear_cka
+from asg_env.control.features import feature_kl, group_features, linear_cka
 from asg_env.models import CifarResNet, LayerGroup, Student, load_pretrained, resnet_groups
 from asg_env.models.groups import check_groups, student_groups
 from asg_env.models.pretrained import last_linear

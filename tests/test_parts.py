@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from asg_env.envs.observations import OBSERVATIONS, Measurement, Observer, log_unit
+from asg_env.control.observations import OBSERVATIONS, Measurement, Observer, log_unit
+from asg_env.control.windows import fixed_windows, paper_windows
+from asg_env.data.order import BatchOrder
 from asg_env.envs.rewards import LOSS_CAP, REWARDS, Transition, capped, crash_reward, rewards_of
-from asg_env.envs.windows import fixed_windows, paper_windows
-from asg_env.guidance import guided_loss, proxy_kl
-from asg_env.metrics import class_accuracy
-from asg_env.optim import OfficialSGD, make_optimizer
-from asg_env.optimizee import Probe, WindowStats
-from asg_env.sampling import BatchOrder
-from asg_env.statistics import mean_ci95
+from asg_env.methods.guidance import guided_loss, proxy_kl
+from asg_env.reports.statistics import mean_ci95
+from asg_env.tasks.metrics import class_accuracy
+from asg_env.training.optim import OfficialSGD, make_optimizer
+from asg_env.training.optimizee import Probe, WindowStats
 
 DATA = Path(__file__).resolve().parent / "data"
 NAN, INF = float("nan"), float("inf")

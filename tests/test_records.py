@@ -15,14 +15,16 @@ import pytest
 import torch
 from support import make
 
-from agents.baselines import SchedulePolicy
-from agents.evaluate import Episode, check_one_problem, compare, drawn, play, spread
-from agents.families import TunedPolicy
-from agents.network import LearnedPolicy, PolicyArgs, RecurrentPolicy
-from agents.run import Run
 from asg_env.arguments import json_arguments
 from asg_env.deploy import load_student, save_student
-from asg_env.records import Record, append_records, replay, run_episode
+from asg_env.evaluation.compare import Episode, check_one_problem, compare, drawn, play, spread
+from asg_env.evaluation.play import run_episode
+from asg_env.evaluation.records import Record, append_records
+from asg_env.evaluation.replay import replay
+from asg_env.evaluation.run import Run
+from asg_env.policies.families import TunedPolicy
+from asg_env.policies.recurrent import LearnedPolicy, PolicyArgs, RecurrentPolicy
+from asg_env.policies.schedules import SchedulePolicy
 
 DIGITS = "ASG-Digits-v0"
 SMALL = {"budget": 10, "window": 5, "action": "continuous"}

@@ -8,10 +8,10 @@ from support import make
 from torch import nn
 
 from asg_env.data.splits import TensorSplit
-from asg_env.guidance import proxy_kl
+from asg_env.methods.guidance import proxy_kl
+from asg_env.methods.regularizers import REGULARIZERS, SI_DAMPING, ProxyGuidance, Setting, View
 from asg_env.models.groups import LayerGroup
 from asg_env.models.student import Outputs, Student
-from asg_env.regularizers import REGULARIZERS, SI_DAMPING, ProxyGuidance, Setting, View
 from asg_env.tasks.base import Problem
 
 WEIGHT, OLD, BIAS = 0.5, (3.0, -3.0), 0.0  # of the network w x -> (3 w x, -3 w x)

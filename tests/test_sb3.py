@@ -17,12 +17,12 @@ from gymnasium import spaces
 from support import DIGITS_ID, make, random_actions
 
 from agents import reinforce, sb3, sb3_progress
-from agents.checkpoint import open_run
-from agents.network import LearnedPolicy
-from agents.policies import make_policy
-from agents.sb3_algorithms import ALGORITHMS
 from agents.sb3_model import Copy, Linear, make_envs, make_model, make_plan, policy_of
-from agents.sb3_policy import SB3Policy, load_sb3_policy, save_sb3_policy
+from asg_env.learning.checkpoint import open_run
+from asg_env.policies.load import make_policy
+from asg_env.policies.recurrent import LearnedPolicy
+from asg_env.policies.sb3 import SB3Policy, load_sb3_policy, save_sb3_policy
+from asg_env.policies.sb3_algorithms import ALGORITHMS
 from experiments import finetune
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -314,7 +314,7 @@ def test_precision_and_layout_stay_near_fp32(visda):
 
 def test_a_resnet101_takes_a_step_with_the_papers_settings(tmp_path, monkeypatch):
     """About 13 s on one core: the paper's network and image size, on 36 images."""
-    monkeypatch.setattr("asg_env.optimizee.PROBE_SIZE", 2)
+    monkeypatch.setattr("asg_env.training.optimizee.PROBE_SIZE", 2)
     root = write_visda(tmp_path / "visda", models_a_class=3, views=1, real=1)
     weights = write_weights(tmp_path / "resnet101.pth", "resnet101", 10)
     arguments = {"data_root": str(root), "weights": str(weights), "threads": 1, "workers": 1}

@@ -11,13 +11,13 @@ from support import constant
 from asg_env.envs import FinetuneEnv
 from asg_env.models import Student
 from asg_env.models.groups import check_groups
-from asg_env.render.objects import NEW_OBJECTS
-from asg_env.render.old_objects import OLD_OBJECTS
-from asg_env.render.parts import Paint, Sculpture
-from asg_env.render.scenes import Photo, clean_images, photo_images
-from asg_env.render.solids import BOX, RING, ROUND, Solids, cast, pixel_grid, surface
 from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import SPLITS
+from asg_env.tasks.render.objects import NEW_OBJECTS
+from asg_env.tasks.render.old_objects import OLD_OBJECTS
+from asg_env.tasks.render.parts import Paint, Sculpture
+from asg_env.tasks.render.scenes import Photo, clean_images, photo_images
+from asg_env.tasks.render.solids import BOX, RING, ROUND, Solids, cast, pixel_grid, surface
 from asg_env.tasks.visda_standin import (
     CLASSES,
     MODELS,

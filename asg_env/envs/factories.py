@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from asg_env.data.files import FileList
-from asg_env.envs.config import FinetuneConfig, check_names, field_names
+from asg_env.data.order import epoch_length
+from asg_env.envs.arguments import FinetuneConfig, check_names, field_names
 from asg_env.envs.finetune import FinetuneEnv
-from asg_env.sampling import epoch_length
 from asg_env.tasks.image_files import ImageFilesTask, ImageSettings
 
 DATA_ROOT = "ASG_DATA_ROOT"  # environment variable

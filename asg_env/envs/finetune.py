@@ -17,19 +17,19 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 
 from asg_env.compute import Compute, resolve_device
-from asg_env.envs.config import FinetuneConfig, config_from
+from asg_env.control.observations import Measurement, Observer
+from asg_env.control.windows import PAPER_MIN_WINDOW, fixed_windows, paper_windows
+from asg_env.data.order import epoch_length
+from asg_env.envs.arguments import FinetuneConfig, config_from
 from asg_env.envs.episode import Episode
-from asg_env.envs.observations import Measurement, Observer
 from asg_env.envs.rendering import render_ansi, render_frame
 from asg_env.envs.rewards import REWARDS, Transition, capped, crash_reward, rewards_of
 from asg_env.envs.snapshot import Snapshot, read_snapshot, write_snapshot
-from asg_env.envs.windows import PAPER_MIN_WINDOW, fixed_windows, paper_windows
-from asg_env.guidance import GuidedLoss
+from asg_env.methods.guidance import GuidedLoss
 from asg_env.models.student import Student
-from asg_env.optimizee import Optimizee, OptimizeeSettings, WindowStats
-from asg_env.sampling import epoch_length
 from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import Problem, Task
+from asg_env.training.optimizee import Optimizee, OptimizeeSettings, WindowStats
 
 LEVELS = 11  # discrete LR scales 0, .1, ..., 1 (paper)
 PORTABLE = ("device", "threads")  # arguments that a snapshot may be loaded under other values of
@@ -46,7 +46,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
     `Box`, float32, always finite and inside its bounds. `paper`: CE, KL, progress, mean and std of
     the head's last weight, then each group's LR scale. `layerwise` (default): these and, for each
     group, gradient norm, update-to-weight ratio, distance from the start and feature KL. Names in
-    `observation_names`; formulas in :data:`asg_env.envs.observations.OBSERVATIONS`.
+    `observation_names`; formulas in :data:`asg_env.control.observations.OBSERVATIONS`.
 
     ## Reward
     One of :data:`asg_env.envs.rewards.REWARDS`, all in `info["rewards"]`. Default `proxy_valid`:
@@ -58,7 +58,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
     (`info["error_type"]`, and a return below any honest one's), `truncated` at `step_limit`.
 
     ## Arguments
-    See :class:`asg_env.envs.config.FinetuneConfig`; `render_mode` is None, "rgb_array" or "ansi".
+    See :class:`~asg_env.envs.arguments.FinetuneConfig`; `render_mode` is None, "rgb_array", "ansi".
 
     ## Info
     `rewards`, `lr` (G,) learning rates of the last window, `losses` (train_ce, train_kl: window

@@ -34,11 +34,11 @@ from torch import Tensor
 from asg_env.data.splits import TensorSplit
 from asg_env.models.groups import resnet_groups
 from asg_env.models.resnet import CifarResNet
-from asg_env.render.objects import NEW_OBJECTS
-from asg_env.render.old_objects import OLD_OBJECTS
-from asg_env.render.scenes import Photo, clean_images, photo_images
 from asg_env.seeding import cpu_threads, isolated_rng
 from asg_env.tasks.base import Defaults, Problem, Task
+from asg_env.tasks.render.objects import NEW_OBJECTS
+from asg_env.tasks.render.old_objects import OLD_OBJECTS
+from asg_env.tasks.render.scenes import Photo, clean_images, photo_images
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "models" / "weights" / "visda_standin"
 CLASSES = tuple(NEW_OBJECTS)

@@ -1,0 +1,1 @@
+"""What the agent sees and does: the meter, observations, actions and windows."""

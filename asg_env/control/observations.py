@@ -1,0 +1,116 @@
+"""What the agent sees: two tables from which the space, the vector and the names derive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+
+from asg_env.training.optimizee import Probe, WindowStats
+
+
+class Measurement(NamedTuple):
+    """Everything an observation is made of.
+
+    ``window`` describes the window since the last decision, ``probe`` the weights after it,
+    ``progress`` is steps done / budget and ``lr_scale`` (G,) the scales that were in force.
+    """
+
+    window: WindowStats
+    probe: Probe
+    progress: float
+    lr_scale: np.ndarray
+
+
+class Signal(NamedTuple):
+    """One row of an observation: a number, or one number for each layer group."""
+
+    name: str
+    formula: str
+    low: float
+    high: float
+    source: str
+    value: Callable[[Measurement], float | np.ndarray]
+    per_group: bool = False
+
+
+def log_unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """log10 of non-negative values, mapped so that 10**low is 0 and 10**high is 1, clipped."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        scaled = (np.log10(values) - low) / (high - low)
+    return np.clip(np.nan_to_num(scaled, nan=1.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
+
+
+GLOBAL = (
+    Signal("ce", "mean CE of the window, nats", 0, 20, "paper", lambda m: m.window.ce),
+    Signal("kl", "mean KL of the window, nats", 0, 20, "paper", lambda m: m.window.kl),
+    Signal("progress", "steps done / budget", 0, 1, "paper", lambda m: m.progress),
+    Signal(
+        *("head_mean", "mean of the head's last weight", -10, 10, "paper"),
+        lambda m: m.probe.head_mean,
+    ),
+    Signal(
+        *("head_std", "std of the head's last weight", 0, 10, "paper"), lambda m: m.probe.head_std
+    ),
+)
+LR_SCALE = Signal("lr_scale", "LR / base LR", 0, 1, "paper", lambda m: m.lr_scale, True)
+LAYERWISE = (
+    Signal(
+        *("grad_norm", "log10 of the mean gradient norm, 1e-4..1e2 -> 0..1", 0, 1, "LARS, 2017"),
+        lambda m: log_unit(m.window.grad_norm, -4, 2),
+        True,
+    ),
+    Signal(
+        *("update_ratio", "log10 |w - w_before| / |w_before|, 1e-6..1 -> 0..1", 0, 1),
+        *("LARS, 2017", lambda m: log_unit(m.window.update_ratio, -6, 0), True),
+    ),
+    Signal(
+        *("drift", "log10 |w - w_start| / |w_start|, 1e-5..10 -> 0..1", 0, 1, "L2-SP, 2018"),
+        lambda m: log_unit(m.probe.drift, -5, 1),
+        True,
+    ),
+    Signal(
+        *("feature_kl", "log10 KL(features at the start || now), 1e-8..1e2 -> 0..1", 0, 1),
+        *("ours, after the paper's KL", lambda m: log_unit(m.probe.feature_kl, -8, 2), True),
+    ),
+)
+
+OBSERVATIONS: dict[str, tuple[Signal, ...]] = {
+    "paper": (*GLOBAL, LR_SCALE),
+    "layerwise": (*GLOBAL, *LAYERWISE, LR_SCALE),
+}
+"""``paper``: the paper's 5 + G raw numbers. ``layerwise``: the same and four more per group."""
+
+
+class Observer:
+    """Turns measurements into observation vectors.
+
+    The vector holds the global signals, then each per-group signal for all groups in order.
+
+    Args:
+        name: a key of :data:`OBSERVATIONS`.
+        groups: names of the layer groups.
+    """
+
+    def __init__(self, name: str, groups: Sequence[str]) -> None:
+        self.signals = OBSERVATIONS[name]
+        width = [len(groups) if s.per_group else 1 for s in self.signals]
+        self.names = [
+            label
+            for s in self.signals
+            for label in ([f"{s.name}/{g}" for g in groups] if s.per_group else [s.name])
+        ]
+        low = np.repeat([s.low for s in self.signals], width).astype(np.float32)
+        high = np.repeat([s.high for s in self.signals], width).astype(np.float32)
+        self.space = spaces.Box(low, high, dtype=np.float32)
+
+    def observe(self, measurement: Measurement) -> np.ndarray:
+        """The observation, float32, finite and inside the space's bounds whatever was measured."""
+        raw = np.concatenate([np.atleast_1d(s.value(measurement)) for s in self.signals])
+        with np.errstate(over="ignore"):
+            vector = raw.astype(np.float32)
+        high, low = self.space.high, self.space.low
+        vector = np.where(np.isnan(vector), high, vector)
+        return np.clip(vector, low, high)

@@ -1,0 +1,1 @@
+"""Playing, comparing and replaying policies."""

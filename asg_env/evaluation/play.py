@@ -1,0 +1,137 @@
+"""Playing one episode with a policy, into a record."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+
+from asg_env.arguments import json_arguments
+from asg_env.evaluation.records import Record
+from asg_env.policies.base import Policy
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a policy did once and what came of it; see :class:`Record` for the units."""
+
+    action: list[float]
+    reward: float
+    lr_scale: list[float]
+    steps: int
+    terminated: bool
+    truncated: bool
+    error_type: str | None
+
+    @property
+    def last(self) -> bool:
+        """Whether the episode ended with it."""
+        return self.terminated or self.truncated
+
+
+def decide(
+    env: gym.Env[Any, Any], policy: Policy, observation: np.ndarray
+) -> tuple[Decision, np.ndarray, dict[str, Any]]:
+    """Let a policy take one decision; return it and the observation and info that followed."""
+    u: Any = env.unwrapped
+    action = policy.act(observation)
+    observation, reward, terminated, truncated, info = env.step(action)
+    decision = Decision(
+        action=np.asarray(action).tolist(),
+        reward=float(reward),
+        lr_scale=(info["lr"] / u.config.base_lr).tolist(),
+        steps=info["steps"],
+        terminated=bool(terminated),
+        truncated=bool(truncated),
+        error_type=info.get("error_type"),
+    )
+    return decision, observation, info
+
+
+def record_of(
+    env: gym.Env[Any, Any],
+    policy: Policy,
+    run: tuple[str, dict[str, Any], int],
+    moments: Sequence[tuple[int, dict[str, float]]],
+    decisions: Sequence[Decision],
+    final: dict[str, float],
+) -> Record:
+    """The record of an episode of ``env``.
+
+    Args:
+        env: what it was played on.
+        policy: who played it.
+        run: the environment's id and arguments, and the reset's seed.
+        moments: optimizer steps done and ``info["losses"]``, at the start and after each decision.
+        decisions: all of them.
+        final: ``evaluate("test")`` at the end.
+    """
+    u: Any = env.unwrapped
+    last = decisions[-1]
+    return Record(
+        *(
+            policy.name,
+            *run,
+            u.group_names,
+            [d.action for d in decisions],
+            [d.reward for d in decisions],
+        ),
+        *([d.lr_scale for d in decisions], [steps for steps, _ in moments], final),
+        terminated=last.terminated,
+        truncated=last.truncated,
+        error_type=last.error_type,
+        device=u.device.type,
+        threads=u.threads,
+        dataset=u.dataset_name,
+        problem=u.problem.fingerprint,
+        losses=[losses for _, losses in moments],
+        policy_digest=policy.digest,
+    )
+
+
+def look(env: gym.Env[Any, Any], steps: int) -> dict[str, Any]:
+    """What there is to see of a student: ``steps`` done, what ``evaluate`` says of ``inner_valid``
+    (with ``kl``, nats) and ``test``, and ``similarity`` to the start on images of ``test``."""
+    u: Any = env.unwrapped
+    kl = float(u.proxy_losses("inner_valid").kl)
+    inner_valid = {**u.evaluate("inner_valid"), "kl": kl}
+    found = {"inner_valid": inner_valid, "test": u.evaluate("test"), "similarity": u.similarity()}
+    return {"steps": steps, **found}
+
+
+Watch = Literal["nothing", "end", "all"]
+"""When :func:`run_episode` looks at the student: never, at the end, at every decision."""
+
+
+def run_episode(
+    env: gym.Env[Any, Any],
+    policy: Policy,
+    env_id: str,
+    kwargs: dict[str, Any],
+    seed: int,
+    watch: Watch = "nothing",
+) -> Record:
+    """Play one episode of ``env``, made by ``gymnasium.make(env_id, **kwargs)``, with a policy.
+
+    Raises:
+        TypeError, ValueError: before the first step: an argument that no record could note.
+    """
+    u: Any = env.unwrapped
+    run = env_id, json_arguments(kwargs), seed
+    observation, info = env.reset(seed=seed)
+    policy.begin(u.group_names, u.observation_names, seed)
+    moments, decisions = [(info["steps"], info["losses"])], list[Decision]()
+    seen = [look(env, info["steps"])] if watch == "all" else []
+    while not (decisions and decisions[-1].last):
+        decision, observation, info = decide(env, policy, observation)
+        decisions.append(decision)
+        moments.append((info["steps"], info["losses"]))
+        if watch == "all" or (watch == "end" and decision.last):
+            seen.append(look(env, info["steps"]))
+    final = seen[-1]["test"] if seen else u.evaluate("test")
+    record = record_of(env, policy, run, moments, decisions, final)
+    return dataclasses.replace(record, evaluations=seen)

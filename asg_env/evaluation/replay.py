@@ -1,0 +1,64 @@
+"""Running a recorded episode again, and whether it comes out the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from asg_env.evaluation.play import Watch, run_episode
+from asg_env.evaluation.records import Record
+
+
+class _Replayed:
+    """A policy that repeats a record's actions."""
+
+    def __init__(self, record: Record, dtype: Any) -> None:
+        self.name, self.env_kwargs = record.policy, dict(record.kwargs)
+        self.digest = record.policy_digest
+        self._actions = iter(np.asarray(a, dtype=dtype) for a in record.actions)
+
+    def begin(
+        self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
+    ) -> None:
+        """Nothing to prepare."""
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """The next recorded action."""
+        return next(self._actions)
+
+
+def _watched(record: Record) -> Watch:
+    if not record.evaluations:
+        return "nothing"
+    return "all" if len(record.evaluations) > 1 else "end"
+
+
+def replay(record: Record) -> list[str]:
+    """Run a record's episode again.
+
+    Returns:
+        The differences found, in words; empty if rewards and final evaluation match exactly.
+    """
+    setup = {"device": record.device, "threads": record.threads}
+    env = gym.make(record.env_id, **{**record.kwargs, **setup})
+    policy = _Replayed(record, env.action_space.dtype)
+    try:
+        watch = _watched(record)
+        again = run_episode(env, policy, record.env_id, record.kwargs, record.reset_seed, watch)
+    except StopIteration:
+        return [f"the episode goes on after the recorded {len(record.actions)} decisions"]
+    finally:
+        env.close()
+    found = []
+    for name in (f.name for f in dataclasses.fields(Record) if f.name != "versions"):
+        was, now = getattr(record, name), getattr(again, name)
+        unnoted = name in ("dataset", "problem", "losses") and not was
+        if repr(was) != repr(now) and not unnoted:  # repr, so that NaN equals NaN
+            found.append(f"{name}: recorded {was}, now {now}")
+    if found and again.versions != record.versions:
+        found.append(f"versions: recorded {record.versions}, now {again.versions}")
+    return found

@@ -1,0 +1,241 @@
+"""One fine-tuning run in a folder: it can be killed at any moment, and goes on where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from asg_env.arguments import json_arguments
+from asg_env.deploy import save_student
+from asg_env.envs import FinetuneEnv
+from asg_env.evaluation.play import Decision, decide, record_of
+from asg_env.evaluation.records import Record
+from asg_env.evaluation.selection import SELECTIONS, Evaluation
+from asg_env.files import drop_leftovers
+from asg_env.learning.checkpoint import keep_lines
+from asg_env.policies.base import Policy
+
+
+class DamagedRun(ValueError):
+    """A run's files do not fit together, or not the run that is to go on."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of ``metrics.jsonl``: a moment at which the policy is asked, or the end.
+
+    ``steps`` are optimizer steps done; ``outcome`` is what the last decision brought (None at the
+    start), ``rewards`` all the terms of it; ``evaluation`` by split, where there was one, and
+    ``similarity`` to the start, by measure and layer group (FinetuneEnv.similarity), beside it.
+    """
+
+    decision: int
+    steps: int
+    epoch: float
+    losses: dict[str, float]
+    outcome: Decision | None
+    rewards: dict[str, float]
+    evaluation: dict[str, dict[str, float]] | None
+    observation: list[float]
+    similarity: dict[str, dict[str, float]] | None = None
+
+    @staticmethod
+    def from_json(line: str) -> Row:
+        """A row of its line; ValueError, TypeError or KeyError if it is none."""
+        values = json.loads(line)
+        if values["outcome"] is not None:
+            values["outcome"] = Decision(**values["outcome"])
+        return Row(**values)
+
+    @property
+    def observed(self) -> np.ndarray:
+        """The observation, float32."""
+        return np.asarray(self.observation, dtype=np.float32)
+
+    @property
+    def error_type(self) -> str | None:
+        """Why the run ended early, if it did."""
+        return self.outcome.error_type if self.outcome is not None else None
+
+    def scalars(self, groups: list[str]) -> dict[str, float]:
+        """All its numbers but the observation, by TensorBoard's names."""
+        values = {f"losses/{k}": v for k, v in self.losses.items()}
+        values |= {f"rewards/{k}": v for k, v in self.rewards.items()}
+        if self.outcome is not None:
+            values["reward"] = self.outcome.reward
+            scales = zip(groups, self.outcome.lr_scale, strict=True)
+            values |= {f"lr_scale/{group}": scale for group, scale in scales}
+        for split, result in (self.evaluation or {}).items():
+            values |= {f"{split}/{k}": v for k, v in result.items()}
+        for measure, by_group in (self.similarity or {}).items():
+            values |= {f"{measure}/{group}": v for group, v in by_group.items()}
+        return values
+
+
+@dataclass
+class Run:
+    """A run: ``train()`` begins or resumes it.
+
+    A snapshot, and with it all that a resumed run needs, is written wherever there is an
+    evaluation: at the start (with ``window="paper"``, after its first window), at the first
+    decision at or after each epoch's end, and at the end.
+
+    Args:
+        folder: where its files are.
+        env_id: the environment's id.
+        kwargs: the environment's arguments; TypeError or ValueError if no record could note one.
+        env: made by ``gymnasium.make(env_id, **kwargs)``, unwrapped.
+        policy: what sets the learning rates.
+        seed: of the reset and of the policy.
+        select: a key of SELECTIONS: which student is kept.
+        save_every: decisions between further snapshots; 0: none.
+    """
+
+    folder: Path
+    env_id: str
+    kwargs: dict[str, Any]
+    env: FinetuneEnv
+    policy: Policy
+    seed: int = 0
+    select: str = "last"
+    save_every: int = 0
+
+    def __post_init__(self) -> None:
+        self.kwargs = json_arguments(self.kwargs)
+        self.rows: list[Row] = []
+        self.metrics = self.folder / "metrics.jsonl"
+        self.snapshot = self.folder / "snapshot.safetensors"
+        self.student = self.folder / "student.safetensors"
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """Those of the run so far."""
+        budget = self.env.config.budget
+        assert budget is not None
+        return [
+            Evaluation(r.steps, r.epoch, r.steps / budget, **r.evaluation)
+            for r in self.rows
+            if r.evaluation is not None
+        ]
+
+    def train(self) -> Record:
+        """Begin or resume, and go on to the end.
+
+        Raises:
+            DamagedRun: the folder's files do not fit, or the policy is not the one that began it.
+        """
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+        self.policy.begin(self.env.group_names, self.env.observation_names, self.seed)
+        for path in (self.metrics, self.snapshot, self.student):
+            drop_leftovers(path)
+        if self.snapshot.exists():
+            self._resume()
+        first = self.rows[-1].steps + 1 if self.rows else 0
+        with SummaryWriter(self.folder / "tensorboard", purge_step=first) as board:
+            if not self.rows:
+                self._begin(board)
+            self._loop(board)
+        return self._record()
+
+    # -- begin and resume -------------------------------------------------------------------------
+
+    def _begin(self, board: Any) -> None:
+        keep_lines(self.metrics, 0)
+        observation, info = self.env.reset(seed=self.seed)
+        self._note(board, observation, info, None)
+
+    def _resume(self) -> None:
+        """Take up the snapshot, the rows up to it, and the policy's state of then."""
+        try:
+            _, info = self.env.load(self.snapshot)
+            count = info["decision"] + 1
+            lines = self.metrics.read_text().splitlines()[:count]
+            self.rows = [Row.from_json(line) for line in lines]
+        except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
+            raise DamagedRun(f"{self.folder} holds a damaged run: {error}") from error
+        if len(self.rows) < count:
+            raise DamagedRun(f"{self.metrics} has only {len(lines)} of at least {count} lines")
+        self._recall()
+        keep_lines(self.metrics, count)
+        self._keep_student()  # a kill may have come between the snapshot and this
+
+    def _recall(self) -> None:
+        """Show the policy all that it has seen, so that its state is what it was."""
+        for before, after in pairwise(self.rows):
+            action = self.policy.act(before.observed).tolist()
+            if after.outcome is None or action != after.outcome.action:
+                raise DamagedRun(
+                    f"policy {self.policy.name!r} no longer decides as it did in {self.folder}: "
+                    "was its file changed?"
+                )
+
+    # -- going on ---------------------------------------------------------------------------------
+
+    def _loop(self, board: Any) -> None:
+        with tqdm(
+            total=self.env.config.budget, initial=self.rows[-1].steps, desc="fine-tuning"
+        ) as bar:
+            while not ((past := self.rows[-1].outcome) and past.last):
+                outcome, seen, info = decide(self.env, self.policy, self.rows[-1].observed)
+                self._note(board, seen, info, outcome)
+                bar.update(outcome.steps - bar.n)
+                losses = self.rows[-1].losses
+                bar.set_postfix({k: f"{losses[k]:.3f}" for k in ("train_ce", "train_kl", "phi")})
+
+    def _note(
+        self, board: Any, observation: np.ndarray, info: dict[str, Any], outcome: Decision | None
+    ) -> None:
+        """Log a moment; where it is due, evaluate and save."""
+        due = self._due(info["steps"], outcome)
+        row = Row(
+            *(info["decision"], info["steps"], info["steps"] / self.env.epoch_length),
+            *(info["losses"], outcome, info["rewards"]),
+            evaluation=self._evaluate() if due else None,
+            observation=observation.tolist(),
+            similarity=self.env.similarity() if due else None,
+        )
+        self.rows.append(row)
+        self._write_line(row)
+        for name, value in row.scalars(self.env.group_names).items():
+            board.add_scalar(name, value, row.steps)
+        if row.evaluation or (self.save_every and row.decision % self.save_every == 0):
+            self.env.save(self.snapshot)
+            self._keep_student()
+
+    def _due(self, steps: int, outcome: Decision | None) -> bool:
+        """Whether to evaluate: at the start, at the end, and where an epoch has ended."""
+        length = self.env.epoch_length
+        return outcome is None or outcome.last or steps // length > self.rows[-1].steps // length
+
+    def _evaluate(self) -> dict[str, dict[str, float]]:
+        return {split: self.env.evaluate(split) for split in ("inner_valid", "test")}
+
+    def _write_line(self, row: Row) -> None:
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(dataclasses.asdict(row)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # before the snapshot that relies on it
+
+    def _keep_student(self) -> None:
+        """Write the student if the rule chooses the newest evaluation, and that is of now."""
+        rows = self.evaluations
+        if self.rows[-1].evaluation and SELECTIONS[self.select].choose(rows) == len(rows) - 1:
+            facts = {"rule": self.select, "steps": rows[-1].steps, "epoch": rows[-1].epoch}
+            save_student(self.student, self.env, self.env_id, self.kwargs, facts)
+
+    def _record(self) -> Record:
+        decisions = [row.outcome for row in self.rows if row.outcome is not None]
+        final = self.rows[-1].evaluation
+        assert final is not None
+        run = self.env_id, self.kwargs, self.seed
+        moments = [(row.steps, row.losses) for row in self.rows]
+        return record_of(self.env, self.policy, run, moments, decisions, final["test"])

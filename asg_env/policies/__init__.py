@@ -1,0 +1,1 @@
+"""Policies: the protocol, schedules, learned networks, their files."""

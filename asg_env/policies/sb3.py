@@ -1,0 +1,216 @@
+"""A policy of Stable-Baselines3 as it is deployed, and its files: safetensors + JSON, no pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from torch import Tensor, from_numpy, nn
+
+from asg_env.envs.arguments import check_choice
+from asg_env.envs.finetune import LEVELS
+from asg_env.files import read_tensors, write_atomic, write_tensors
+from asg_env.policies.digest import digest
+from asg_env.policies.sb3_algorithms import ALGORITHMS
+from asg_env.seeding import isolated_rng
+
+KIND = "sb3"  # what the JSON says, so that no other policy is taken for one of these
+NETWORK = "policy."  # prefix of the network's tensors, beside the normalisation's
+
+
+class Aligned(FlattenExtractor):
+    """The observation as it is, in memory that torch has allocated.
+
+    numpy's may begin anywhere, and the last bits of a product of matrices depend on where: a
+    resumed run would differ from one that nothing interrupted.
+    """
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Copy."""
+        return super().forward(observations).clone()
+
+
+def network_kwargs(network: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of SB3's policy class, for those that a description holds."""
+    return {**network, "features_extractor_class": Aligned}
+
+
+@dataclass(frozen=True)
+class Description:
+    """All of a policy but its numbers.
+
+    ``algorithm``: a key of ALGORITHMS. ``group_names`` and ``observation_names``: of the
+    environment that it was trained on. ``network``: arguments of the policy class. ``noise``: std
+    of what a policy that has no distribution of its own adds when it explores, of [-1, 1].
+    ``greedy``: how it is deployed. ``clip`` and ``epsilon``: of the normalisation.
+    """
+
+    algorithm: str
+    observation: str
+    group_names: list[str]
+    observation_names: list[str]
+    low: list[float]
+    high: list[float]
+    network: dict[str, Any]
+    noise: float = 0.0
+    greedy: bool = True
+    clip: float = 10.0
+    epsilon: float = 1e-8
+    kind: str = KIND
+
+    @property
+    def action(self) -> str:
+        """The environment's kind of action."""
+        return ALGORITHMS[self.algorithm].action
+
+    def build(self) -> Any:
+        """A network of this kind, with random weights; global generators stay as they are."""
+        low, high = (np.asarray(x, dtype=np.float32) for x in (self.low, self.high))
+        groups = len(self.group_names)
+        discrete = self.action == "discrete"
+        action = (
+            spaces.MultiDiscrete([LEVELS] * groups)
+            if discrete
+            else spaces.Box(-1.0, 1.0, (groups,), np.float32)
+        )
+        make = ALGORITHMS[self.algorithm].policy_class()
+        with isolated_rng(0):
+            return make(spaces.Box(low, high), action, _no_learning, **network_kwargs(self.network))
+
+
+def _no_learning(left: float) -> float:
+    """The learning rate of a policy that is only deployed."""
+    return 0.0
+
+
+class SB3Policy:
+    """A trained policy for episodes; see :class:`asg_env.evaluation.records.Policy`.
+
+    Args:
+        description: what it is.
+        network: SB3's policy.
+        mean, var: of the observations, frozen: what the training's VecNormalize ended with, (D,).
+        greedy: do not explore; False samples. None: as the description says.
+        name: shown in tables.
+    """
+
+    def __init__(
+        self,
+        description: Description,
+        network: Any,
+        mean: np.ndarray,
+        var: np.ndarray,
+        greedy: bool | None = None,
+        name: str = "sb3",
+    ) -> None:
+        self.description, self.network, self.name = description, network, name
+        self.mean, self.var = mean, var
+        self.greedy = description.greedy if greedy is None else greedy
+        self.env_kwargs: dict[str, Any] = {
+            "observation": description.observation,
+            "action": description.action,
+        }
+
+    @property
+    def digest(self) -> str:
+        """What it is."""
+        about = {**dataclasses.asdict(self.description), "greedy": self.greedy}
+        return digest(about, _tensors(self))
+
+    def begin(
+        self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
+    ) -> None:
+        """Get ready for one episode.
+
+        Raises:
+            ValueError: the environment has other layer groups or observes something else than the
+                one that the policy was trained on.
+        """
+        own = self.description
+        if list(group_names) != own.group_names:
+            raise ValueError(
+                f"policy {self.name!r} ({own.algorithm}) was trained on {len(own.group_names)} "
+                f"layer groups ({', '.join(own.group_names)}), the environment has "
+                f"{len(group_names)} ({', '.join(group_names)}); agents/reinforce.py trains "
+                "policies that fit any number of groups"
+            )
+        if list(observation_names) != own.observation_names:
+            raise ValueError(
+                f"policy {self.name!r} ({own.algorithm}) reads {len(own.observation_names)} "
+                f"numbers ({own.observation}), the environment's {len(observation_names)} "
+                "observations have other names"
+            )
+        self._state: Any = None
+        self._rng = np.random.default_rng(seed)
+
+    def normalise(self, observation: np.ndarray) -> np.ndarray:
+        """What the network reads, float32."""
+        own = self.description
+        scaled = (observation - self.mean) / np.sqrt(self.var + own.epsilon)
+        return np.clip(scaled, -own.clip, own.clip).astype(np.float32)
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """The level (G,) int64 of each group, or the scale (G,) float32."""
+        seed = int(self._rng.integers(2**31))
+        with isolated_rng(seed):
+            action, state = self.network.predict(
+                self.normalise(observation),
+                state=self._state,
+                episode_start=np.array([self._state is None]),
+                deterministic=self.greedy,
+            )
+        self._state = state
+        if self.description.action == "discrete":
+            return action
+        if not self.greedy:
+            action = action + self.description.noise * self._rng.standard_normal(action.shape)
+        return np.clip(0.5 * action + 0.5, 0, 1).astype(np.float32)
+
+
+def save_sb3_policy(policy: SB3Policy, folder: Path, stem: str = "policy") -> Path:
+    """Write ``STEM.safetensors`` (weights, mean and var) and ``STEM.json``; return the former's
+    path."""
+    path = folder / f"{stem}.safetensors"
+    text = json.dumps(dataclasses.asdict(policy.description), indent=1) + "\n"
+    write_atomic(path.with_suffix(".json"), text.encode())
+    write_tensors(path, _tensors(policy), {})
+    return path
+
+
+def _tensors(policy: SB3Policy) -> dict[str, Tensor]:
+    """All its numbers."""
+    weights = {f"{NETWORK}{k}": v for k, v in policy.network.state_dict().items()}
+    return {**weights, "mean": from_numpy(policy.mean), "var": from_numpy(policy.var)}
+
+
+def load_sb3_policy(path: Path, greedy: bool | None = None, name: str = "sb3") -> SB3Policy:
+    """Read a policy that :func:`save_sb3_policy` wrote; nothing in the files is executed, and the
+    algorithm is looked up in ALGORITHMS.
+
+    Args:
+        path: the ``.safetensors`` file; the ``.json`` file lies beside it.
+        greedy, name: see :class:`SB3Policy`.
+
+    Raises:
+        ValueError: a file is damaged, or its numbers do not fit.
+    """
+    try:
+        description = Description(**json.loads(path.with_suffix(".json").read_text()))
+        check_choice("algorithm", description.algorithm, ALGORITHMS)
+        tensors, _ = read_tensors(path)
+        network: nn.Module = description.build()
+        mean, var = tensors["mean"].numpy(), tensors["var"].numpy()
+        if not mean.shape == var.shape == (len(description.observation_names),):
+            raise ValueError("mean and var do not fit the observation")
+        weights = {k.removeprefix(NETWORK): v for k, v in tensors.items() if NETWORK in k[:7]}
+        network.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError, ValueError, AssertionError) as error:
+        raise ValueError(f"{path} is no policy of this version: {error}") from error
+    return SB3Policy(description, network, mean, var, greedy, name)

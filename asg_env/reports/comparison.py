@@ -1,0 +1,282 @@
+"""Tables and plots: pure functions of records and metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asg_env.envs.rendering import draw_scales
+from asg_env.evaluation.records import Record
+from asg_env.evaluation.selection import SELECTIONS, Evaluation
+from asg_env.files import write_atomic
+from asg_env.reports.statistics import mean_ci95
+
+METRICS = ("return", "accuracy", "retention")
+
+
+def metric(record: Record, name: str) -> float:
+    """``return``, or an entry of the final evaluation; NaN if it was not measured."""
+    if name == "return":
+        return record.episode_return
+    return record.final.get(name, float("nan"))
+
+
+def by_policy(records: Sequence[Record]) -> dict[str, dict[int, Record]]:
+    """Records by policy and seed, in order of appearance."""
+    table: dict[str, dict[int, Record]] = {}
+    for record in records:
+        table.setdefault(record.policy, {})[record.reset_seed] = record
+    return table
+
+
+def comparison_rows(records: Sequence[Record], reference: str) -> list[dict[str, Any]]:
+    """One row for each policy and metric.
+
+    ``difference`` and ``difference_ci95`` are of ``reference`` less the row's policy, paired by
+    seed; they are None in the reference's own rows.
+    """
+    table = by_policy(records)
+    if reference not in table:
+        raise ValueError(f"no record of {reference!r}; there are: {', '.join(table)}")
+    rows: list[dict[str, Any]] = []
+    for name, episodes in table.items():
+        for key in METRICS:
+            values = [metric(r, key) for r in episodes.values()]
+            row: dict[str, Any] = {"name": name, "metric": key, "seeds": len(values)}
+            mean, low, high = mean_ci95(values)
+            row |= {"mean": mean, "ci95": [low, high], "difference": None, "difference_ci95": None}
+            if name != reference:
+                shared = [s for s in episodes if s in table[reference]]
+                gaps = [metric(table[reference][s], key) - metric(episodes[s], key) for s in shared]
+                mean, low, high = mean_ci95(gaps)
+                row |= {"difference": mean, "difference_ci95": [low, high]}
+            rows.append(row)
+    return rows
+
+
+def about(records: Sequence[Record]) -> str:
+    """The data sets and the variants of records, for people."""
+    datasets = ", ".join(dict.fromkeys(r.dataset or "data set not noted" for r in records))
+    variants = dict.fromkeys(r.kwargs.get("variant") for r in records)
+    named = ", ".join(f"variant {name!r}" for name in variants if name is not None)
+    return f"{datasets}; {named}" if named else datasets
+
+
+def comparison_markdown(rows: Sequence[dict[str, Any]], reference: str, title: str) -> str:
+    """The table for people: mean and 95% CI; best returns first. ``title`` says of which data."""
+    cells = {(r["name"], r["metric"]): r for r in rows}
+    names = sorted({r["name"] for r in rows}, key=lambda n: -cells[n, "return"]["mean"])
+    lines = [
+        "| policy | return | target accuracy, % | retention, % | "
+        f"{reference}'s return less this one's |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name in names:
+        gap = cells[name, "return"]
+        less = "" if gap["difference"] is None else shown(gap["difference"], gap["difference_ci95"])
+        values = [shown(c["mean"], c["ci95"], k) for k in METRICS for c in [cells[name, k]]]
+        lines.append(f"| {' | '.join([name, *values, less])} |")
+    seeds = min(r["seeds"] for r in rows)
+    lines.append(
+        f"\n{title}. Means over {seeds} fresh seeds, 95% confidence intervals (Student's t); "
+        "differences are paired by seed. The baselines are untuned."
+    )
+    return "\n".join(lines)
+
+
+def shown(mean: float | None, ci: Sequence[float], key: str = "return") -> str:
+    """A mean and its interval as a cell of a table; accuracies in percent."""
+    if mean is None or np.isnan(mean):
+        return "-"
+    scale, digits = (1, 3) if key == "return" else (100, 1)
+    low, high = (x * scale for x in ci)
+    return f"{mean * scale:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def write_report(records: Sequence[Record], out: Path, reference: str) -> str:
+    """Write table.md, table.json and the plots into ``out``; return the Markdown."""
+    rows = comparison_rows(records, reference)
+    markdown = comparison_markdown(rows, reference, about(records))
+    write_table(markdown, rows, out)
+    plot_lr(by_policy(records)[reference], out / "lr_over_time.png")
+    if (out / "metrics.jsonl").exists():
+        lines = (out / "metrics.jsonl").read_text().splitlines()
+        metrics = [json.loads(line) for line in lines]
+        plot_learning(metrics, records, out / "learning_curve.png", reference)
+    return markdown
+
+
+def write_table(markdown: str, rows: Sequence[dict[str, Any]], out: Path) -> None:
+    """Write table.md for people and table.json beside it."""
+    write_atomic(out / "table.md", (markdown + "\n").encode())
+    text = json.dumps({"rows": finite(list(rows))}, indent=1) + "\n"
+    write_atomic(out / "table.json", text.encode())
+
+
+def finite(value: Any) -> Any:
+    """The same with null for NaN and infinity, which JSON lacks."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def plot_learning(
+    metrics: Sequence[dict[str, Any]], records: Sequence[Record], path: Path, agent: str
+) -> None:
+    """Return of the sampled training episodes over updates, and the fixed schedules' returns.
+
+    ``agent`` is the policy that learned: what is named after it is no schedule.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure((8, 4.5), 120, layout="constrained")
+    axes = figure.add_subplot()
+    updates = np.array([m["update"] for m in metrics])
+    returns = np.array([m["return"] for m in metrics], dtype=float)
+    width = max(1, len(returns) // 20)
+    axes.plot(updates, returns, ".", alpha=0.3, color="C0", label="an update's mean, sampled")
+    smooth = np.convolve(returns, np.ones(width) / width, "valid")
+    axes.plot(updates[width - 1 :], smooth, color="C0", label=f"mean of {width} updates")
+    for i, (name, episodes) in enumerate(by_policy(records).items()):
+        if not name.startswith(agent):
+            level = float(np.mean([r.episode_return for r in episodes.values()]))
+            axes.axhline(level, linestyle="--", linewidth=1, color=f"C{i % 10}", label=name)
+    axes.set(
+        xlabel="policy update",
+        ylabel="return",
+        title="Meta-training\n(dashed: the schedules, in the comparison)",
+    )
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path)
+
+
+def plot_lr(episodes: dict[int, Record], path: Path) -> None:
+    """LR scale of each layer group over optimizer steps: mean and spread over episodes."""
+    from matplotlib.figure import Figure
+
+    whole = [r for r in episodes.values() if r.error_type is None]
+    if not whole:
+        return
+    table = np.array([r.lr_scales for r in whole])  # (episodes, decisions, groups)
+    names = whole[0].groups
+    edges = np.array(whole[0].steps)
+    columns = 3
+    figure = Figure((9, 1.2 + 2 * -(-len(names) // columns)), 120, layout="constrained")
+    grid = figure.subplots(-(-len(names) // columns), columns, sharex=True, sharey=True)
+    for g, axes in enumerate(np.atleast_2d(grid).flat):
+        if g >= len(names):
+            axes.set_axis_off()
+            continue
+        mean, spread = table[..., g].mean(0), table[..., g].std(0)
+        axes.stairs(mean, edges, linewidth=2, baseline=None)
+        axes.stairs(mean + spread, edges, baseline=mean - spread, fill=True, alpha=0.25)
+        axes.set(title=names[g], ylim=(-0.02, 1.02), xlabel="optimizer step", ylabel="LR / base LR")
+        axes.label_outer()
+    figure.suptitle(f"{whole[0].policy}: mean and std over {len(whole)} episodes")
+    figure.savefig(path)
+
+
+# -- one fine-tuning run ---------------------------------------------------------------------------
+
+ORACLE_NOTE = "oracle: chosen by the labels of the real target, a bound and not a result"
+SHOWN = (  # metric, split and key in an evaluation, column title
+    ("accuracy", "test", "accuracy", "target accuracy, %"),
+    ("retention", "test", "retention", "retention, %"),
+    ("inner_valid_accuracy", "inner_valid", "accuracy", "inner_valid accuracy, %"),
+)
+
+
+def selection_rows(evaluations: Sequence[Evaluation], selected: str) -> list[dict[str, Any]]:
+    """One row for each rule of SELECTIONS and metric; ``selected`` is the rule in use."""
+    rows = []
+    for name, rule in SELECTIONS.items():
+        chosen = evaluations[rule.choose(evaluations)]
+        about = {"epoch": chosen.epoch, "steps": chosen.steps, "selected": name == selected}
+        for metric_name, split, key, _ in SHOWN:
+            value = getattr(chosen, split).get(key, float("nan"))
+            row = {"name": name, "metric": metric_name, "mean": value, "ci95": None, "seeds": 1}
+            rows.append({**row, **about, "oracle": rule.oracle})
+    return rows
+
+
+def selection_markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The same for people."""
+    titles = [title for *_, title in SHOWN]
+    lines = [
+        f"| rule | epoch | step | {' | '.join(titles)} |",
+        f"|{' --- |' * (3 + len(titles))}",
+    ]
+    by_rule: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_rule.setdefault(row["name"], []).append(row)
+    for name, cells in by_rule.items():
+        first = cells[0]
+        shown = f"{name} (saved)" if first["selected"] else name
+        values = [_percent(cell["mean"]) for cell in cells]
+        lines.append(
+            f"| {shown} | {first['epoch']:.2f} | {first['steps']} | {' | '.join(values)} |"
+        )
+    return "\n".join([*lines, "", f"One run, so no spread. {ORACLE_NOTE}."])
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None or np.isnan(value) else f"{100 * value:.1f}"
+
+
+def write_run_report(
+    record: Record, evaluations: Sequence[Evaluation], selected: str, title: str, out: Path
+) -> str:
+    """Write record.json, summary.md, summary.json and run.png into ``out``; return the Markdown."""
+    rows = selection_rows(evaluations, selected)
+    about = {
+        "title": title,
+        "policy": record.policy,
+        "env": record.env_id,
+        "seed": record.reset_seed,
+        "return": record.episode_return,
+        "error_type": record.error_type,
+    }
+    markdown = f"{title}; {record.policy}\n\n{selection_markdown(rows)}"
+    summary = json.dumps(finite({**about, "rows": rows}), indent=1)
+    write_atomic(out / "record.json", (record.to_json() + "\n").encode())
+    write_atomic(out / "summary.json", (summary + "\n").encode())
+    write_atomic(out / "summary.md", (markdown + "\n").encode())
+    plot_run(record, evaluations, selected, out / "run.png")
+    return markdown
+
+
+def plot_run(record: Record, evaluations: Sequence[Evaluation], selected: str, path: Path) -> None:
+    """Accuracies and the LR scale of each layer group over the optimizer steps of one run."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((8, 6), 120, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    mesh = draw_scales(lower, record.groups, np.array(record.steps), record.lr_scales)
+    lower.set(xlabel="optimizer step", ylabel="layer group", xlim=(0, record.steps[-1]))
+    figure.colorbar(mesh, ax=lower, label="LR / base LR", pad=0.01)
+    _draw_evaluations(upper, evaluations, selected)
+    ending = f" ({record.error_type})" if record.error_type else ""
+    figure.suptitle(f"{record.env_id}, {record.policy}, seed {record.reset_seed}{ending}")
+    figure.savefig(path)
+
+
+def _draw_evaluations(axes: Any, evaluations: Sequence[Evaluation], selected: str) -> None:
+    steps = [e.steps for e in evaluations]
+    for _, split, key, title in SHOWN:
+        values = [100 * getattr(e, split).get(key, float("nan")) for e in evaluations]
+        if not np.isnan(values).all():
+            label = title.removesuffix(", %")
+            axes.plot(steps, values, marker=".", label=label, clip_on=False)
+    chosen = evaluations[SELECTIONS[selected].choose(evaluations)]
+    place = [chosen.steps], [100 * chosen.test["accuracy"]]
+    look = {"marker": "*", "markersize": 14, "color": "black", "linestyle": "", "clip_on": False}
+    axes.plot(*place, label=f"saved ({selected})", **look)
+    axes.set(ylabel="%", ylim=(0, 102))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, ncol=4, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
