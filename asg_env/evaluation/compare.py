@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,21 @@ from asg_env.envs import FinetuneEnv
 from asg_env.evaluation.parallel import run_parallel
 from asg_env.evaluation.play import Watch, run_episode
 from asg_env.evaluation.records import Record, append_records, read_records
-from asg_env.policies.base import Policy
+from asg_env.policies.base import Identity, Policy
 from asg_env.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A policy and who it is."""
+
+    policy: Policy
+    identity: Identity
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return self.identity.label
 
 
 class Episode(NamedTuple):
