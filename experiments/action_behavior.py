@@ -13,7 +13,6 @@ decision: what a schedule could not do. Writes both, and the table as JSON.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from asg_env.cli import parse
+from asg_env.cli import run
 from asg_env.evaluation.records import Record, read_records
-from asg_env.reports.comparison import write_table
-from asg_env.reports.statistics import mean_ci95
+from asg_env.reports.statistics import Interval, mean_ci95
+from asg_env.reports.table import Column, Entry, Table, named
 
 QUESTIONS = {
     "backbone less head": "backbone's mean scale less the head's",
@@ -52,12 +51,12 @@ def by_agent(records: Sequence[Record], args: Args) -> dict[str, list[Record]]:
     """Records of whole episodes by agent; the training seeds of an agent together."""
     found: dict[str, list[Record]] = {}
     for record in records:
-        agent = record.policy.partition(" #")[0]
+        agent = record.agent
         if record.error_type is None and (not args.agents or agent in args.agents):
             found.setdefault(agent, []).append(record)
     missing = [name for name in args.agents if name not in found]
     if missing or not found:
-        known = ", ".join(dict.fromkeys(r.policy.partition(" #")[0] for r in records))
+        known = ", ".join(dict.fromkeys(r.agent for r in records))
         raise SystemExit(
             f"--agents: no record of {', '.join(missing) or 'any'}; there are: {known}"
         )
@@ -119,32 +118,23 @@ def table_rows(agents: dict[str, list[Record]]) -> list[dict[str, Any]]:
     rows = []
     for name, records in agents.items():
         for question, values in seed_means(records).items():
-            mean, low, high = mean_ci95(values) if values else (np.nan,) * 3
-            row = {"name": name, "metric": question, "mean": mean, "ci95": [low, high]}
+            mean = mean_ci95(values) if values else Interval(np.nan, np.nan, np.nan)
+            row = {"name": name, "metric": question, **mean.entry()}
             rows.append({**row, "seeds": len(values), "episodes": len(records)})
     return rows
 
 
-def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
-    """The table for people."""
-    cells = {(r["name"], r["metric"]): r for r in rows}
-    lines = [f"| agent | {' | '.join(QUESTIONS.values())} |", "| --- " * (1 + len(QUESTIONS)) + "|"]
-    for name in dict.fromkeys(r["name"] for r in rows):
-        values = [_shown(cells[name, question]) for question in QUESTIONS]
-        lines.append(f"| {name} | {' | '.join(values)} |")
-    lines.append(
-        f"\n{title}. Scales are shares of the base learning rate. Means with 95% intervals "
+def behavior_table(rows: Sequence[Entry], title: str) -> Table:
+    """A column for each question."""
+    columns = [
+        Column(words, {"metric": question}, digits=2, ends="finite", signed=True)
+        for question, words in QUESTIONS.items()
+    ]
+    note = (
+        f"{title}. Scales are shares of the base learning rate. Means with 95% intervals "
         "(Student's t) over training seeds, or over episodes where there is one training."
     )
-    return "\n".join(lines)
-
-
-def _shown(row: dict[str, Any]) -> str:
-    if np.isnan(row["mean"]):
-        return "-"
-    low, high = row["ci95"]
-    ends = f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""
-    return f"{row['mean']:+.2f}{ends}"
+    return Table(rows, [named("agent"), *columns], note=note)
 
 
 def plot(agents: dict[str, list[Record]], title: str, path: Path) -> None:
@@ -187,16 +177,11 @@ def main(args: Args) -> str:
     args.out.mkdir(parents=True, exist_ok=True)
     first = next(iter(agents.values()))[0]
     title = f"{first.env_id}, {first.dataset}"
-    rows = table_rows(agents)
-    text = markdown(rows, title)
-    write_table(text, rows, args.out)
+    text = behavior_table(table_rows(agents), title).write(args.out)
     plot(agents, title, args.out / "actions.png")
     print(text)
     return text
 
 
 if __name__ == "__main__":
-    try:
-        main(parse(Args, sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
+    run(main, Args)

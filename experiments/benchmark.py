@@ -3,6 +3,7 @@
     python experiments/benchmark.py --task digits
     python experiments/benchmark.py --task visda                              # the stand-in
     python experiments/benchmark.py --agents reinforce ppo random --seeds 3
+    python experiments/benchmark.py --agents reinforce "mine=python my_agent.py --depth 3"
 
 Every agent trains on the training variants for the same number of episodes (so: the same number
 of optimizer steps), from several training seeds; a tuned schedule's training is its random search.
@@ -11,61 +12,115 @@ training variants; it gets as many trainings as the learned agents. Then all pla
 equally many of each held-out variant; so do the snapshots that the learned agents left on their
 way, for the curves. Interrupt it whenever you like; the same command resumes.
 
+An agent is a command that leaves a policy in a folder. It is told ``--env ID --env-kwargs NAME
+VALUE ... --variant NAME --seed SEED --episodes COUNT --out FOLDER`` (what is empty is left out).
+``NAME=COMMAND`` among the ``--agents`` adds one; ``kind`` in its policy.json says who loads the
+policy, and ``--trust`` which modules may.
+
 It writes a folder for each training (``agents/``), records (JSONL), the table (Markdown + JSON),
 ``pairs.md`` (how probably one agent's return is above another's), ``reached.md`` (with how many
 decisions an agent reached the reference) and plots. ``--report`` makes them again from what is
-there, agents whose records are not complete left out. Statistics: agents/aggregate.py.
+there, agents whose records are not complete left out. Statistics: asg_env/reports/bootstrap.py.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import shlex
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from agents import tune
-from agents.reinforce import EVAL_SEED, OWN_OPTIONS
 from asg_env.cli import (
-    EnvKwargs,
+    blamed_on,
     check_at_least,
+    check_env,
     fitting_variant,
-    make_env,
-    parse,
     refuse_env_kwargs,
+    run,
 )
-from asg_env.evaluation.compare import Episode, compare, spread
-from asg_env.evaluation.parallel import run_parallel
+from asg_env.envs.setup import EnvSetup
+from asg_env.evaluation.commands import Command, run_commands
+from asg_env.evaluation.compare import Entrant, Episode, compare, spread
 from asg_env.evaluation.records import Record, read_records
+from asg_env.experiment import EVAL_SEED, FIRST, OWN_OPTIONS, TaskArgs
 from asg_env.files import write_atomic
 from asg_env.learning.checkpoint import open_run
-from asg_env.policies.base import Policy
-from asg_env.policies.load import make_policy
-from asg_env.policies.schedules import SchedulePolicy
-from asg_env.reports.benchmark import policy_name, training_folder, write_benchmark
+from asg_env.policies import load
+from asg_env.policies.base import Identity
+from asg_env.policies.families import FAMILIES
+from asg_env.policies.sb3_algorithms import ALGORITHMS
+from asg_env.reports.benchmark import write_benchmark
+from asg_env.reports.trainings import METRICS, best_search, training_folder
 from asg_env.tasks.base import Task
-from experiments.benchmark_agents import AGENTS, FIRST, TUNED, UPDATE, Setup
-from experiments.tasks import IDS, QUICK, TaskName
 
-MAY_CHANGE = ("agents", "processes", "seeds", "search_seeds", "eval_seeds", "report", "reference")
-"""Arguments that may change between calls: what is in the folder stays true."""
 DONE = "done"  # a file in the folder of a training that has ended
+LOG = "training.log"  # what it printed
+SCRIPTS = Path(__file__).resolve().parent.parent / "agents"
+UPDATE = 8 * max(row.run["episodes"].value for row in ALGORITHMS.values())
+"""Episodes of the longest update, of eight copies of the environment: a training has a multiple, so
+that all have the same number."""
+
+
+# -- agents ----------------------------------------------------------------------------------------
+
+
+class Agent(NamedTuple):
+    """``command``: the words that train it, before those of :func:`common_words`; None: there is
+    nothing to train. ``tuned``: the training is the search of a schedule. ``learned``: it is one of
+    ours, and leaves snapshots."""
+
+    about: str
+    command: Sequence[str] | None
+    tuned: bool = False
+    learned: bool = False
+
+
+def _learned(about: str, script: str, *words: str) -> Agent:
+    return Agent(about, [sys.executable, str(SCRIPTS / script), *words], learned=True)
+
+
+def _tuned(family: str) -> Agent:
+    about = f"random search: {FAMILIES[family].about}"
+    words = [sys.executable, str(SCRIPTS / "tune.py"), "--family", family]
+    return Agent(about, words, tuned=True)
+
+
+CATEGORICAL = ("--heads", "separate", "--scale", "categorical")  # what SB3's agents have
+PAPER = ("--preset", "paper", "--early-stop-epochs", "0", "--budget-epochs", "0")
+AGENTS: dict[str, Agent] = {
+    "reinforce": _learned("agents/reinforce.py", "reinforce.py"),
+    "reinforce_categorical": _learned(
+        "the same, --heads separate --scale categorical, as PPO has", "reinforce.py", *CATEGORICAL
+    ),
+    "reinforce_paper": _learned(
+        "the same, --preset paper, which deploys it sampling", "reinforce.py", *PAPER
+    ),
+    **{
+        name: _learned(
+            f"agents/sb3.py --algo {name}", "sb3.py", "--algo", name, "--eval-every", "0"
+        )
+        for name in ALGORITHMS
+    },
+    **{f"tuned {family}": _tuned(family) for family in FAMILIES},
+    "random": Agent("any LR scale at any time", None),
+}
+"""Every agent by name; a new one is one row."""
+PRESET_KWARGS = {"reinforce_paper": {"window": None, "optimizer": None}}
+"""Arguments of the environment that a preset sets: the environment's defaults again."""
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(TaskArgs):
     """Benchmark agents on a task."""
 
-    task: TaskName = "digits"
-    """Which environment."""
-    env_kwargs: EnvKwargs = field(default_factory=dict)
-    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 budget 400"""
     agents: tuple[str, ...] = tuple(AGENTS)
-    """Which agents, by name."""
+    """Which agents, by name; NAME=COMMAND is one of your own."""
+    trust: tuple[str, ...] = ()
+    """Modules that a policy's files may name as their loader."""
     variant: str | None = "train"
     """Variant to train on."""
     test_variant: str | None = "test"
@@ -91,151 +146,222 @@ class Args:
     """Folder for everything it writes; None: runs/benchmark_TASK."""
     quick: bool = False
     """A tiny run that touches every agent."""
+    may_change = (
+        *("agents", "trust", "processes", "seeds", "search_seeds", "eval_seeds", "report"),
+        *("reference", "out"),
+    )
+
+    def table(self) -> dict[str, Agent]:
+        """The agents that take part, those of your own among them; SystemExit if one is wrong."""
+        found: dict[str, Agent] = {}
+        for entry in self.agents:
+            name, own, words = entry.partition("=")
+            if own and (name in AGENTS or not words.strip() or not name.strip() or "/" in name):
+                raise SystemExit(f"--agents {entry}: expected NAME=COMMAND with a new name")
+            if not own and name not in AGENTS:
+                raise SystemExit(f"unknown agent {name!r}; known: {', '.join(AGENTS)}")
+            found[name] = Agent(words, shlex.split(words)) if own else AGENTS[name]
+        if not found:
+            raise SystemExit(f"--agents: expected at least one of {', '.join(AGENTS)}")
+        if self.reference is not None and self.reference not in found | AGENTS:
+            raise SystemExit(f"unknown agent {self.reference!r}; known: {', '.join(AGENTS)}")
+        return found
+
+
+class Setup(NamedTuple):
+    """What all trainings of a benchmark share."""
+
+    env: str
+    env_kwargs: Mapping[str, Any]
+    episodes: int
+    snapshots: int
+    variant: str | None
+    test_variant: str | None
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def common_words(setup: Setup, kwargs: Mapping[str, Any], seed: int, out: Path) -> list[str]:
+    """What every command is told."""
+    pairs = [str(word) for pair in kwargs.items() for word in pair]
+    return [
+        *("--env", setup.env),
+        *(["--env-kwargs", *pairs] if pairs else []),
+        *("--variant", str(setup.variant)),
+        *("--seed", str(seed)),
+        *("--episodes", str(setup.episodes)),
+        *("--out", str(out)),
+    ]
+
+
+def command_of(name: str, agent: Agent, setup: Setup, seed: int, out: Path) -> Command:
+    """The command of one training, into the folder ``out``."""
+    kwargs = {**PRESET_KWARGS.get(name, {}), **setup.env_kwargs}
+    words = [*(agent.command or ()), *common_words(setup, kwargs, seed, out)]
+    if agent.learned:
+        words += ["--snapshots", str(setup.snapshots), "--compare", "none", "--workers", "none"]
+    return Command(Identity(name, seed).label, words, out / LOG)
 
 
 def trainings(args: Args, reference: str | None = None) -> list[tuple[str, int]]:
     """Agent and training seed of each training, the first seeds first; more of the reference."""
-    counts = {name: _seeds(args, name, reference) for name in args.agents if AGENTS[name].train}
+    table = args.table()
+    counts = {n: _seeds(args, n, a, reference) for n, a in table.items() if a.command is not None}
     most = max(counts.values(), default=0)
     return [(n, seed) for seed in range(most) for n, count in counts.items() if seed < count]
 
 
-def _seeds(args: Args, agent: str, reference: str | None) -> int:
+def _seeds(args: Args, name: str, agent: Agent, reference: str | None) -> int:
     if args.quick:
         return 1
-    return args.search_seeds if agent.startswith(TUNED) and agent != reference else args.seeds
+    return args.search_seeds if agent.tuned and name != reference else args.seeds
 
 
-def train_all(plan: Iterable[tuple[str, int]], setup: Setup, out: Path, processes: int) -> None:
+def train_all(plan: Iterable[tuple[str, int]], args: Args, setup: Setup, out: Path) -> None:
     """Every training that has not ended yet, side by side."""
-    every = [(setup, name, seed, training_folder(out, name, seed)) for name, seed in plan]
-    todo = [job for job in every if not (job[-1] / DONE).exists()]
+    table = args.table()
+    every = [
+        command_of(name, table[name], setup, seed, training_folder(out, name, seed))
+        for name, seed in plan
+    ]
+    todo = [command for command in every if not (command.log.parent / DONE).exists()]
     with tqdm(total=len(every), initial=len(every) - len(todo), desc="trainings") as bar:
 
-        def ended(name: str) -> None:
-            bar.set_postfix_str(name)
+        def ended(command: Command) -> None:
+            finish(command)
+            bar.set_postfix_str(command.name)
             bar.update()
 
-        if todo:
-            run_parallel(train_one, todo, processes, ended)
+        run_commands(todo, args.processes, ended)
 
 
-def train_one(setup: Setup, agent: str, seed: int, out: Path) -> str:
-    """One training; what it was."""
-    train = AGENTS[agent].train
-    assert train is not None
-    train(setup, seed, out)
-    write_atomic(out / DONE, b"")
-    return policy_name(agent, seed)
+def finish(command: Command) -> None:
+    """Note that a training has ended; SystemExit if it left no policy."""
+    folder = command.log.parent
+    if not any(folder.glob("policy.*")):
+        raise SystemExit(f"{command.name} left no policy in {folder}: {shlex.join(command.words)}")
+    write_atomic(folder / DONE, b"")
 
 
 def reference_of(args: Args, out: Path) -> str:
     """The agent to compare with; chosen by searches that saw the training variants only."""
     if args.reference is not None:
         return args.reference
-    scores: dict[str, list[float]] = {}
+    table, folders = args.table(), dict[str, list[Path]]()
     for name, seed in trainings(args):
         folder = training_folder(out, name, seed)
-        if name.startswith(TUNED) and (folder / DONE).exists():
-            scores.setdefault(name, []).append(tune.final_score(folder))
-    means = {name: sum(values) / len(values) for name, values in scores.items()}
-    return max(means, key=lambda name: means[name], default=args.agents[0])
+        if table[name].tuned and (folder / DONE).exists():
+            folders.setdefault(name, []).append(folder)
+    return best_search(folders, next(iter(table)))
 
 
-def policies(args: Args, reference: str, out: Path) -> list[Policy]:
-    """What the trainings left, and the agents that need none."""
-    made: list[Policy] = [SchedulePolicy(n) for n in args.agents if not AGENTS[n].train]
-    for policy in made:
-        policy.name = policy_name(policy.name, 0)
+# -- evaluation ------------------------------------------------------------------------------------
+
+
+def untrained(args: Args) -> list[Identity]:
+    """The agents that need no training."""
+    return [Identity(name, 0) for name, agent in args.table().items() if agent.command is None]
+
+
+def entrants(args: Args, reference: str, out: Path) -> list[Entrant]:
+    """The agents that need no training, and what the trainings left."""
+    made = [Entrant(load(who.agent), who) for who in untrained(args)]
     for name, seed in trainings(args, reference):
-        policy = make_policy(str(training_folder(out, name, seed)))
-        policy.name = policy_name(name, seed)
-        made.append(policy)
+        folder = training_folder(out, name, seed)
+        with blamed_on(f"policy of {name}, {folder}"):
+            made.append(Entrant(load(str(folder), trust=args.trust), Identity(name, seed)))
     return made
 
 
-def snapshots(args: Args, out: Path) -> list[Policy]:
-    """The policies that the learned agents left on their way."""
-    made: list[Policy] = []
+def snapshots(args: Args, out: Path) -> list[Entrant]:
+    """The policies that trainings which keep metrics left on their way."""
+    made = []
     for name, seed in trainings(args):
-        kept = training_folder(out, name, seed) / "snapshots"
-        for path in sorted(kept.glob("*.safetensors")):
-            policy = make_policy(str(path))
-            policy.name = f"{policy_name(name, seed)} @{int(path.stem)}"
-            made.append(policy)
+        folder = training_folder(out, name, seed)
+        kept = (folder / "snapshots").glob("*.safetensors") if (folder / METRICS).exists() else ()
+        for path in sorted(kept):
+            policy = load(str(path), trust=args.trust)
+            made.append(Entrant(policy, Identity(name, seed, int(path.stem))))
     return made
+
+
+def complete(path: Path, who: Sequence[Identity], episodes: Sequence[Episode]) -> list[Record]:
+    """The records of the agents and snapshots that have played every episode; it names others."""
+    seeds = {episode.seed for episode in episodes}
+    found: dict[Identity, dict[int, Record]] = {}
+    for record in read_records(path):
+        if record.reset_seed in seeds:
+            found.setdefault(record.identity, {})[record.reset_seed] = record
+    left_out = [one for one in who if len(found.get(one, {})) < len(seeds)]
+    if left_out:
+        print(f"not complete in {path}, left out: {', '.join(one.label for one in left_out)}")
+    return [r for one in who if one not in left_out for _, r in sorted(found[one].items())]
+
+
+# -- everything ------------------------------------------------------------------------------------
 
 
 def checked(args: Args) -> tuple[Setup, Task]:
     """What the trainings share, and the task; SystemExit if an argument is wrong."""
     check_at_least(1, args, "episodes", "seeds", "search_seeds", "eval_seeds", "processes")
     check_at_least(0, args, "snapshots")
-    for name in (*args.agents, *([args.reference] if args.reference else [])):
-        if name not in AGENTS:
-            raise SystemExit(f"unknown agent {name!r}; known: {', '.join(AGENTS)}")
-    if not args.agents:
-        raise SystemExit(f"--agents: expected at least one of {', '.join(AGENTS)}")
+    args.table()
     if args.episodes % UPDATE:
         raise SystemExit(f"--episodes {args.episodes}: expected a multiple of {UPDATE}")
     refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
-    kwargs: dict[str, Any] = {**FIRST, **args.env_kwargs, **(QUICK if args.quick else {})}
-    task = make_env(IDS[args.task], kwargs, f"--task {args.task}").task
+    setup = args.setup(**FIRST)
+    task = check_env(setup, args.option).task
     plan = (16, 2) if args.quick else (args.episodes, args.snapshots)
-    setup = Setup(
-        *(IDS[args.task], kwargs, *plan, fitting_variant(task, "--variant", args.variant)),
-        fitting_variant(task, "--test-variant", args.test_variant),
-    )
-    return setup, task
+    variant = fitting_variant(task, "--variant", args.variant)
+    test_variant = fitting_variant(task, "--test-variant", args.test_variant)
+    return Setup(setup.env, dict(setup.kwargs), *plan, variant, test_variant), task
 
 
-def complete(path: Path, names: Sequence[str], episodes: Sequence[Episode]) -> list[Record]:
-    """The records of the agents and snapshots that have played every episode; it names others."""
-    seeds = {episode.seed for episode in episodes}
-    found: dict[str, dict[int, Record]] = {}
-    for record in read_records(path):
-        if record.reset_seed in seeds:
-            found.setdefault(record.policy, {})[record.reset_seed] = record
-    left_out = [name for name in names if len(found.get(name, {})) < len(seeds)]
-    if left_out:
-        print(f"not complete in {path}, left out: {', '.join(left_out)}")
-    return [r for name in names if name not in left_out for _, r in sorted(found[name].items())]
+def played(
+    args: Args, setup: Setup, out: Path, episodes: Sequence[Episode], once: Sequence[Episode]
+) -> tuple[str, list[Record], list[Record]]:
+    """The reference, and records of the agents and of the snapshots, after what is left to do."""
+    train_all(trainings(args), args, setup, out)
+    reference = reference_of(args, out)
+    train_all(trainings(args, reference), args, setup, out)
+    where = EnvSetup(setup.env, setup.env_kwargs)
+    every = entrants(args, reference, out)
+    records = compare(every, where, episodes, out / "records.jsonl", args.processes)
+    later = compare(snapshots(args, out), where, once, out / "snapshots.jsonl", args.processes)
+    return reference, records, later
+
+
+def read(
+    args: Args, out: Path, episodes: Sequence[Episode], once: Sequence[Episode]
+) -> tuple[str, list[Record], list[Record]]:
+    """The same of what is there already, whatever is complete."""
+    reference, path = reference_of(args, out), out / "snapshots.jsonl"
+    who = [*untrained(args), *(Identity(*training) for training in trainings(args, reference))]
+    records = complete(out / "records.jsonl", who, episodes)
+    snapshots = {record.policy: record.identity for record in read_records(path)}
+    return reference, records, complete(path, [snapshots[n] for n in sorted(snapshots)], once)
 
 
 def main(args: Args) -> str:
     """Train, evaluate, report."""
     setup, task = checked(args)
-    out = args.out or Path(f"runs/benchmark_{args.task}")
-    noted = {**dataclasses.asdict(args), "setup": setup._asdict()}
-    for name in MAY_CHANGE:
-        del noted[name]
-    open_run(out, noted)
-    path, curves = out / "records.jsonl", out / "snapshots.jsonl"
+    out = args.out or args.folder("benchmark")
+    open_run(out, {**args.noted(), "setup": setup._asdict()})
     count = 1 if args.quick else args.eval_seeds
     episodes = spread(task, setup.test_variant, EVAL_SEED, count)
     once = spread(task, setup.test_variant, EVAL_SEED, 1)
     if args.report:
-        reference = reference_of(args, out)
-        names = [policy_name(name, 0) for name in args.agents if not AGENTS[name].train]
-        names += [policy_name(*training) for training in trainings(args, reference)]
-        records = complete(path, names, episodes)
-        later = complete(curves, sorted({r.policy for r in read_records(curves)}), once)
+        reference, records, later = read(args, out, episodes, once)
     else:
-        train_all(trainings(args), setup, out, args.processes)
-        reference = reference_of(args, out)
-        train_all(trainings(args, reference), setup, out, args.processes)
-        where = setup.env, setup.env_kwargs
-        made = policies(args, reference, out)
-        records = compare(made, *where, episodes, path, args.processes)
-        later = compare(snapshots(args, out), *where, once, curves, args.processes)
+        reference, records, later = played(args, setup, out, episodes, once)
     if not records:
-        raise SystemExit(f"{path} has no complete agent yet; run it without --report")
-    text = write_benchmark(records, later, out, reference)
+        raise SystemExit(f"{out / 'records.jsonl'} has no complete agent yet; run without --report")
+    tuned = [name for name, agent in args.table().items() if agent.tuned]
+    text = write_benchmark(records, later, out, reference, tuned)
     print(text)
     return text
 
 
 if __name__ == "__main__":
-    try:
-        main(parse(Args, sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command resumes")
+    run(main, Args)

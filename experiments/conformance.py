@@ -15,19 +15,14 @@ import dataclasses
 import json
 import math
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
 import numpy as np
 import torch
-import tyro
 from torch import Tensor, nn
 
 from agents.reinforce import (
@@ -39,14 +34,16 @@ from agents.reinforce import (
     discounted,
     evaluate_actions,
 )
+from asg_env.cli import run
 from asg_env.control.windows import paper_windows
-from asg_env.files import write_atomic
-from asg_env.methods.guidance import guided_loss
 from asg_env.policies.recurrent import LearnedPolicy, RecurrentPolicy, load_policy
 from asg_env.policies.schedules import warmup_poly_factor
+from asg_env.reports.table import Column, Entry, Table, named
 from asg_env.seeding import cpu_threads
+from asg_env.tasks.guidance import guided_loss
 from asg_env.training.optim import make_optimizer
 
+ROOT = Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-5  # largest absolute error; the figures are float32
 POLY_ITERATIONS = 1000  # length of the run that ``lr_warm_poly`` is about
 INPUTS = ("obs", "actions", "rewards", "lr_meta")  # keys that are given, not compared
@@ -252,29 +249,19 @@ def check_all(case: Case) -> list[Row]:
     return [*rows, *missing, *(Row(key, math.inf, known) for key in unknown)]
 
 
-def markdown(rows: list[Row]) -> str:
-    """The table for people."""
-    lines = ["| key | largest absolute error | |", "| --- | --- | --- |"]
-    for row in rows:
-        verdict = "ok" if row.passed else f"FAILED {row.note}".strip()
-        lines.append(f"| {row.key} | {row.error:.1e} | {verdict} |")
-    return "\n".join(lines) + "\n"
-
-
-def write(rows: list[Row], folder: Path) -> None:
-    """Write the table, for people and for programs; an error that is no number becomes null."""
-    table = [
-        {
-            "key": row.key,
-            "error": row.error if math.isfinite(row.error) else None,
-            "passed": row.passed,
-            "note": row.note,
-        }
-        for row in rows
+def conformance_table(rows: list[Row]) -> Table:
+    """For people, and (an error that is no number becomes null) for programs."""
+    entries = [{"key": r.key, "error": r.error, "passed": r.passed, "note": r.note} for r in rows]
+    columns = [
+        named("key", "key"),
+        Column("largest absolute error", text=lambda entry: f"{entry['error']:.1e}"),
+        Column("", text=_verdict),
     ]
-    content = json.dumps({"tolerance": TOLERANCE, "rows": table}, indent=1) + "\n"
-    write_atomic(folder / "conformance.json", content.encode())
-    write_atomic(folder / "conformance.md", markdown(rows).encode())
+    return Table(entries, columns, by=("key",), head={"tolerance": TOLERANCE})
+
+
+def _verdict(entry: Entry) -> str:
+    return "ok" if entry["passed"] else f"FAILED {entry['note']}".strip()
 
 
 def read_case(args: Args) -> Case:
@@ -298,17 +285,23 @@ def read_case(args: Args) -> Case:
 
 
 def main(args: Args) -> int:
-    """Compare everything; the number of keys that do not conform."""
+    """Compare everything; how many keys do not conform."""
     with cpu_threads(1):
         rows = check_all(read_case(args))
-    print(markdown(rows))
+    table = conformance_table(rows)
+    print(table.markdown() + "\n")
     if args.out is not None:
-        write(rows, args.out)
+        table.write(args.out, "conformance")
     failed = [row.key for row in rows if not row.passed]
     verdict = f"within {TOLERANCE}" if not failed else f"FAILED: {', '.join(failed)}"
     print(f"{len(rows) - len(failed)} of {len(rows)} keys conform; {verdict}")
     return len(failed)
 
 
+def exit_code(args: Args) -> int:
+    """0 if everything conforms, else 1."""
+    return min(1, main(args))
+
+
 if __name__ == "__main__":
-    sys.exit(1 if main(tyro.cli(Args)) else 0)
+    run(exit_code, Args)

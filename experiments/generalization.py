@@ -23,40 +23,34 @@ Writes the search and the runs (JSONL; run it again to resume), the table (Markd
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from asg_env.cli import (
-    EnvKwargs,
-    blamed_on,
-    check_at_least,
-    make_env,
-    parse,
-    refuse_env_kwargs,
-)
-from asg_env.envs import FinetuneEnv
+from asg_env.cli import blamed_on, check_at_least, check_env, refuse_env_kwargs, run
+from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.compare import compare, drawn, play
+from asg_env.evaluation.records import Record
+from asg_env.experiment import TaskArgs
 from asg_env.learning.checkpoint import open_run
+from asg_env.policies import load
 from asg_env.policies.base import Policy
+from asg_env.policies.digest import digest
 from asg_env.policies.recurrent import PolicyArgs, RecurrentPolicy, save_policy
+from asg_env.policies.schedules import SchedulePolicy
 from asg_env.reports.generalization import write_generalization
-from experiments.generalization_rows import (
+from asg_env.reports.generalization_rows import (
     ASG,
     ROWS,
     Row,
     candidate_name,
     candidates,
-    phi,
     played,
-    player,
 )
-from experiments.tasks import IDS, QUICK, TaskName
 
 SEARCH_SEED = 500_000  # the first seed of the search; those of the table begin at 0
 OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set
@@ -71,18 +65,16 @@ OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(TaskArgs):
     """Make the table."""
 
-    task: TaskName = "digits"
-    """Which environment."""
-    env_kwargs: EnvKwargs = field(default_factory=dict)
-    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 budget 400"""
     data_root: str | None = None
     """The real VisDA-17, unpacked: short for --env-kwargs data_root. None: its stand-in."""
     policy: str | None = None
     """ASG's policy, trained before: a folder of agents/reinforce.py or agents/sb3.py, or a
     published file. None: without that row."""
+    trust: tuple[str, ...] = ()
+    """Modules that the policy's files may name as their loader."""
     variant: str | None = None
     """Variant of the task; None: the task itself."""
     seeds: int = 5
@@ -97,31 +89,70 @@ class Args:
     """Folder for everything it writes; None: runs/generalization_TASK."""
     quick: bool = False
     """A tiny run that touches every row, ASG's with an untrained policy unless there is one."""
+    may_change = ("processes", "seeds", "search_seeds", "policy", "trust", "out")
 
 
-MAY_CHANGE = ("processes", "seeds", "search_seeds", "policy", "out")  # the folder stays true
+class Player:
+    """A row as a policy.
+
+    Args:
+        row: which.
+        inner: who sets the learning rates.
+        name: of the policy in the records.
+        kwargs: more arguments of the environment: the coefficient.
+    """
+
+    def __init__(self, row: Row, inner: Policy, name: str, kwargs: dict[str, Any]) -> None:
+        self.name, self.inner = name, inner
+        self.env_kwargs = {**inner.env_kwargs, **row.kwargs, **kwargs}
+        self.digest = digest({"row": row.name, "policy": inner.digest})
+
+    def begin(
+        self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
+    ) -> None:
+        """Get the inner policy ready for an episode."""
+        self.inner.begin(group_names, observation_names, seed)
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """The action (G,) of the inner policy for an observation (D,)."""
+        return self.inner.act(observation)
+
+
+def player(row: Row, learned: Policy | None, coefficient: float | None, name: str) -> Player:
+    """A row with a coefficient; None: the environment's own. ``learned``: of rows without a
+    schedule."""
+    inner = learned if row.schedule is None else SchedulePolicy(row.schedule)
+    if inner is None:
+        raise ValueError(f"row {row.name!r} is of a learned policy, and there is none")
+    searched = row.coefficient is not None and coefficient is not None
+    return Player(row, inner, name, {row.coefficient: coefficient} if searched else {})
+
+
+def phi(record: Record, guidance: float) -> float:
+    """CE + lambda * KL on inner_valid at the end of a run; infinite if it diverged."""
+    losses = record.evaluations[-1]["inner_valid"]
+    value = losses["ce"] + guidance * losses["kl"]
+    return value if record.error_type is None and np.isfinite(value) else float("inf")
 
 
 def search(
-    args: Args, rows: Sequence[Row], kwargs: dict[str, Any], guidance: float, out: Path
+    args: Args, rows: Sequence[Row], learned: Policy | None, setup: EnvSetup, out: Path
 ) -> dict[str, float]:
     """The coefficient of each row that has one: the best of its candidates on inner_valid."""
     searched = [row for row in rows if row.coefficient is not None]
     tried: list[Policy] = [
-        player(row, args.policy, value, candidate_name(row, value))
+        player(row, learned, value, candidate_name(row, value))
         for row in searched
         for value in candidates(row, args.candidates)
     ]
     if not tried:
         return {}
-    seeds = [SEARCH_SEED + k for k in range(args.search_seeds)]
-    records = compare(
-        *(tried, IDS[args.task], kwargs, drawn(args.variant, seeds)),
-        *(out / "search.jsonl", args.processes, partial(play, watch="end")),
-    )
+    episodes = drawn(args.variant, [SEARCH_SEED + k for k in range(args.search_seeds)])
+    watching = partial(play, watch="end")
+    records = compare(tried, setup, episodes, out / "search.jsonl", args.processes, watching)
     scores: dict[str, list[float]] = {}
     for record in records:
-        scores.setdefault(record.policy, []).append(phi(record, guidance))
+        scores.setdefault(record.policy, []).append(phi(record, setup.kwargs["reward_guidance"]))
     return {row.name: _best(row, args.candidates, scores) for row in searched}
 
 
@@ -136,59 +167,62 @@ def _best(row: Row, count: int, scores: Mapping[str, Sequence[float]]) -> float:
     return best
 
 
-def check_policy(args: Args, env: FinetuneEnv) -> None:
-    """SystemExit if ASG's policy is none, or does not fit the environment."""
+def load_fitting(args: Args, setup: EnvSetup) -> Policy:
+    """ASG's policy; SystemExit if it is none, or does not fit the environment."""
     with blamed_on("--policy"):
-        policy = player(ASG, args.policy, None, "ASG")
-        own = make_env(IDS[args.task], {**args.env_kwargs, **policy.env_kwargs}, "--policy")
-        policy.begin(env.group_names, own.observation_names, 0)
+        policy = load(str(args.policy), trust=args.trust)
+        env = check_env(setup.updated(**{**policy.env_kwargs, **ASG.kwargs}), "--policy")
+        policy.begin(env.group_names, env.observation_names, 0)
+    return policy
 
 
-def untrained(out: Path) -> str:
+def untrained(out: Path) -> Policy:
     """A policy for any number of layer groups that has learned nothing."""
     signals = 5  # of a layer group, in the default observation
     network = RecurrentPolicy(PolicyArgs("layerwise", signals, 1, heads="shared", skip=True))
-    return str(save_policy(network, out / "untrained").parent)
+    return load(str(save_policy(network, out / "untrained").parent))
 
 
 def main(args: Args) -> str:
     """Search the coefficients, play every row and write the tables."""
-    out = args.out or Path(f"runs/generalization_{args.task}")
+    out = args.out or args.folder("generalization")
     check_at_least(1, args, "seeds", "candidates", "search_seeds", "processes")
     refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     if args.data_root is not None:
         own = {**args.env_kwargs, "data_root": args.data_root}
         args = dataclasses.replace(args, data_root=None, env_kwargs=own)
-    kwargs: dict[str, Any] = {**args.env_kwargs, **(QUICK if args.quick else {})}
-    own = {**kwargs, "variant": args.variant}
-    env = make_env(IDS[args.task], own, f"--task {args.task}")  # before it writes anything
-    if args.policy is not None:
-        check_policy(args, env)
-    noted = dataclasses.asdict(args)
-    open_run(out, {name: value for name, value in noted.items() if name not in MAY_CHANGE})
+    setup = args.setup()
+    env = check_env(setup.updated(variant=args.variant), args.option)  # before it writes anything
+    learned = None if args.policy is None else load_fitting(args, setup)
+    open_run(out, args.noted())
     if args.quick:
-        policy = args.policy or untrained(out)
-        args = dataclasses.replace(args, policy=policy, seeds=2, candidates=2, search_seeds=1)
-    rows = [row for row in ROWS if row.schedule is not None or args.policy is not None]
-    assert env.config.reward_guidance is not None
-    kwargs["reward_guidance"] = env.config.reward_guidance  # the same for every row
-    chosen = search(args, rows, kwargs, env.config.reward_guidance, out)
-    players: list[Policy] = [
-        player(row, args.policy, chosen.get(row.name), row.name) for row in played(rows)
-    ]
-    records = compare(
-        *(players, IDS[args.task], kwargs, drawn(args.variant, list(range(args.seeds)))),
-        *(out / "records.jsonl", args.processes, partial(play, watch="all")),
-    )
+        learned = learned or untrained(out)
+        args = dataclasses.replace(args, seeds=2, candidates=2, search_seeds=1)
+    rows = [row for row in ROWS if row.schedule is not None or learned is not None]
+    setup = setup.updated(reward_guidance=env.config.reward_guidance)  # the same for every row
+    chosen = search(args, rows, learned, setup, out)
+    records = play_rows(args, rows, learned, chosen, setup, out)
     text = write_generalization(records, rows, chosen, env.title, out)
     print(text)
-    if args.policy is None:
+    if learned is None:
         print("without ASG's row: it needs --policy, which agents/reinforce.py trains")
     return text
 
 
+def play_rows(
+    args: Args,
+    rows: Sequence[Row],
+    learned: Policy | None,
+    chosen: Mapping[str, float],
+    setup: EnvSetup,
+    out: Path,
+) -> list[Record]:
+    """Every row that has runs of its own, with its coefficient, from every seed."""
+    players = [player(row, learned, chosen.get(row.name), row.name) for row in played(rows)]
+    episodes = drawn(args.variant, list(range(args.seeds)))
+    watching = partial(play, watch="all")
+    return compare(players, setup, episodes, out / "records.jsonl", args.processes, watching)
+
+
 if __name__ == "__main__":
-    try:
-        main(parse(Args, sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command resumes")
+    run(main, Args)

@@ -12,7 +12,6 @@ runs both to choose and to judge, which flatters the oracle by noise; the table 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from asg_env.cli import parse
+from asg_env.cli import run
 from asg_env.evaluation.records import Record, read_records
-from asg_env.reports.comparison import write_table
-from experiments.reward_validity import METRICS, draw_policies, interval
+from asg_env.reports.bootstrap import draw_policies, of_draws
+from asg_env.reports.comparison import ON_TARGET
+from asg_env.reports.table import Column, Entry, Table, named
 
 SHARE = 0.1  # of the policies
 ALL, BY_RETURN, BY_ACCURACY = "all", "highest return", "highest target accuracy (oracle)"
@@ -77,7 +77,7 @@ def table_rows(by_variant: Sequence[Sequence[Record]]) -> list[dict[str, Any]]:
     returns = np.array([[r.episode_return for r in records] for records in by_variant])
     metrics = {
         name: np.array([[r.final.get(name, np.nan) for r in records] for records in by_variant])
-        for name in METRICS
+        for name in ON_TARGET
     }
     draws = [outcomes(returns, metrics, policies) for policies in draw_policies(returns.shape[1])]
     rows = []
@@ -85,48 +85,48 @@ def table_rows(by_variant: Sequence[Sequence[Record]]) -> list[dict[str, Any]]:
         values = np.array([draw[choice, metric] for draw in draws])
         gains = values - np.array([draw[ALL, metric] for draw in draws])
         row: dict[str, Any] = {"name": choice, "metric": metric, "seeds": 1}
-        row |= {"mean": float(values[0]), "ci95": interval(values[1:])}
-        row |= {"difference": float(gains[0]), "difference_ci95": interval(gains[1:])}
+        row |= of_draws(values).entry() | of_draws(gains).entry("difference")
         rows.append(row | {"policies": returns.shape[1], "variants": len(returns)})
     return rows
 
 
-def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
-    """The table for people, in points."""
-    cells = {(row["name"], row["metric"]): row for row in rows}
-    lines = [
-        "| policies | target accuracy, % | retention, % | accuracy less that of all, points | "
-        "retention less that of all |",
-        "| --- " * 5 + "|",
+def headroom_table(rows: Sequence[Entry], title: str) -> Table:
+    """For people, in points."""
+    gain: dict[str, Any] = {"key": "difference", "unit": "points", "digits": 1, "mark": _gain}
+    accuracy, retention = ({"metric": metric} for metric in ON_TARGET)
+    columns = [
+        named("policies"),
+        Column("target accuracy, %", accuracy, unit="%", digits=1),
+        Column("retention, %", retention, unit="%", digits=1),
+        Column("accuracy less that of all, points", accuracy, **gain),
+        Column("retention less that of all", retention, **gain),
     ]
-    for choice in (ALL, BY_RETURN, BY_ACCURACY):
-        pair = [cells[choice, metric] for metric in METRICS]
-        shown = [_shown(row["mean"], row["ci95"]) for row in pair]
-        gains = [_shown(row["difference"], row["difference_ci95"]) for row in pair]
-        lines.append(f"| {choice} | {' | '.join(shown + (gains if choice != ALL else ['', '']))} |")
     count, variants = rows[0]["policies"], rows[0]["variants"]
     judged = (
         f"chosen on the others of {variants} variants, mean over the variants"
         if variants > 1
         else "chosen and judged on the same runs, which flatters the oracle"
     )
-    lines += ["", f"{title}. A tenth of {count} random policies, {judged}; 95% bootstrap intervals"]
-    return "\n".join(lines) + " over policies."
+    note = (
+        f"{title}. A tenth of {count} random policies, {judged}; 95% bootstrap intervals over "
+        "policies."
+    )
+    return Table(rows, columns, note=note)
 
 
-def _shown(value: float, ends: Sequence[float]) -> str:
-    return f"{100 * value:.1f} [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
+def _gain(row: Entry, text: str) -> str:
+    return "" if row["name"] == ALL else text
 
 
 def main(args: Args) -> str:
     """Read, choose, report."""
     runs = read_runs(args.records)
     rows = table_rows(runs)
-    text = markdown(rows, runs[0][0].dataset)
-    write_table(text, rows, args.out or args.records / "headroom")
+    table = headroom_table(rows, runs[0][0].dataset)
+    text = table.write(args.out or args.records / "headroom")
     print(text)
     return text
 
 
 if __name__ == "__main__":
-    main(parse(Args, sys.argv[1:]))
+    run(main, Args)

@@ -19,10 +19,8 @@ variants, though it has seen the target labels of the training ones.
 
 from __future__ import annotations
 
-import dataclasses
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -30,26 +28,26 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 
-from asg_env.cli import EnvKwargs, check_at_least, make_env, parse, refuse_env_kwargs
+from asg_env.cli import check_at_least, check_env, refuse_env_kwargs, run
 from asg_env.envs import FinetuneEnv
 from asg_env.envs.rewards import REWARDS, Transition, capped
 from asg_env.evaluation.compare import compare, drawn
 from asg_env.evaluation.play import run_episode
 from asg_env.evaluation.records import Record
+from asg_env.experiment import TaskArgs
 from asg_env.learning.checkpoint import open_run
 from asg_env.policies.base import Policy
 from asg_env.policies.digest import digest
 from asg_env.policies.families import log_uniform
 from asg_env.policies.schedules import HAND_TUNED
-from asg_env.reports.comparison import write_table
-from experiments.tasks import IDS, QUICK, TaskName
+from asg_env.reports.bootstrap import draw_policies, of_draws
+from asg_env.reports.comparison import ON_TARGET
+from asg_env.reports.statistics import Interval, no_interval
+from asg_env.reports.table import Column, Entry, Table, named
 
 SAME = "proxy_valid_terminal"  # its return is that of proxy_valid
 LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0)  # and the environment's own
-METRICS = ("accuracy", "retention")
 FROZEN = 0.15  # probability of a scale of 0
-DRAWS = 1000  # of the bootstrap
-MAY_CHANGE = ("processes", "policies", "out")  # what is in the folder stays true
 Key = tuple[str, float, int | None]
 """A reward, lambda inside it, and how many images it is measured on (None: all)."""
 OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set
@@ -60,13 +58,9 @@ OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(TaskArgs):
     """Correlate rewards with target accuracy and retention over random policies."""
 
-    task: TaskName = "digits"
-    """Which environment."""
-    env_kwargs: EnvKwargs = field(default_factory=dict)
-    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 budget 400"""
     variants: Literal["train", "test", "own"] = "train"
     """Which of the task's variants; "own": the task itself, as for your own images."""
     policies: int = 100
@@ -79,6 +73,7 @@ class Args:
     """Folder for everything it writes; None: runs/reward_validity_TASK."""
     quick: bool = False
     """A tiny run: 6 policies, two variants, 4 optimizer steps."""
+    may_change = ("processes", "policies", "out")
 
 
 class RandomPath:
@@ -206,22 +201,9 @@ def centred_ranks(values: np.ndarray) -> np.ndarray:
         return ranks / np.sqrt((ranks**2).sum(-1, keepdims=True))
 
 
-def draw_policies(count: int) -> np.ndarray:
-    """All policies, then DRAWS times as many drawn anew: (1 + DRAWS, count) indices."""
-    drawn = np.random.default_rng(0).integers(0, count, (DRAWS, count))
-    return np.concatenate([np.arange(count)[None], drawn])
-
-
 def correlations(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> np.ndarray:
     """Mean over the variants of Spearman's correlation, for each row of :func:`centred_ranks`."""
     return np.mean([(x * y).sum(-1) for x, y in zip(first, second, strict=True)], 0)
-
-
-def interval(values: np.ndarray) -> list[float]:
-    """The 95% interval of draws; NaN if nothing varies, or nothing was measured."""
-    if np.isnan(values).all():
-        return [float("nan")] * 2
-    return [float(x) for x in np.nanpercentile(values, [2.5, 97.5])]
 
 
 def table_rows(
@@ -243,12 +225,12 @@ def table_rows(
             centred_ranks(np.array([r.final.get(metric, np.nan) for r in records])[chosen])
             for records in by_variant
         ]
-        for metric in METRICS
+        for metric in ON_TARGET
     }
     found: dict[tuple[Key, str], np.ndarray] = {}
     for key in scored[0]:
         ranks = [centred_ranks(values[key][chosen]) for values in scored]
-        for metric in METRICS:
+        for metric in ON_TARGET:
             found[key, metric] = correlations(ranks, measured[metric])
     return [
         row_of(key, metric, values, found.get((default, metric)))
@@ -260,26 +242,28 @@ def table_rows(
 def row_of(key: Key, metric: str, values: np.ndarray, default: np.ndarray | None) -> dict[str, Any]:
     """An entry: the correlation, and that less the default reward's."""
     row: dict[str, Any] = {"name": key[0], "guidance": key[1], "images": key[2], "metric": metric}
-    row |= {"mean": float(values[0]), "ci95": interval(values[1:]), "seeds": 1}
+    row |= {**of_draws(values).entry(), "seeds": 1}
     if default is None:
-        return row | {"difference": None, "difference_ci95": None}
-    gaps = values - default
-    return row | {"difference": float(gaps[0]), "difference_ci95": interval(gaps[1:])}
+        return row | no_interval("difference")
+    return row | of_draws(values - default).entry("difference")
 
 
-def markdown(rows: Sequence[Mapping[str, Any]], title: str) -> str:
-    """The tables for people: a row for each reward, a column for each lambda."""
-    cells = {(r["metric"], r["name"], r["images"], r["guidance"]): r for r in rows}
-    lambdas, lines = list(dict.fromkeys(r["guidance"] for r in rows)), []
-    for metric in METRICS:
-        columns = " | ".join(f"lambda {guidance:g}" for guidance in lambdas)
-        lines += [f"| with {metric} | images | {columns} |", "| --- " * (2 + len(lambdas)) + "|"]
-        for name, images in dict.fromkeys((r["name"], r["images"]) for r in rows):
-            values = [_shown(cells[metric, name, images, guidance]) for guidance in lambdas]
-            lines.append(f"| {name} | {images or 'all'} | {' | '.join(values)} |")
-        lines.append("")
+def validity_table(rows: Sequence[Entry], title: str) -> Table:
+    """A part for each metric, a row for each reward, a column for each lambda."""
+    lambdas = list(dict.fromkeys(row["guidance"] for row in rows))
+    parts = [
+        [
+            named(f"with {metric}"),
+            Column("images", text=lambda row: str(row["images"] or "all")),
+            *(
+                Column(f"lambda {x:g}", {"metric": metric, "guidance": x}, digits=2, mark=_judged)
+                for x in lambdas
+            ),
+        ]
+        for metric in ON_TARGET
+    ]
     count = rows[0]["variants"]
-    lines.append(
+    note = (
         f"{title}. Spearman's rank correlation of the return over {rows[0]['policies']} random "
         f"policies, {f'mean of {count} variants, ' if count > 1 else ''}95% bootstrap intervals "
         "over policies. "
@@ -287,18 +271,17 @@ def markdown(rows: Sequence[Mapping[str, Any]], title: str) -> str:
         "it, the interval of the paired difference excluding 0. proxy_valid_terminal has the "
         "return of proxy_valid."
     )
-    return "\n".join(lines)
+    return Table(rows, parts, by=("name", "images"), note=note)
 
 
-def _shown(row: Mapping[str, Any]) -> str:
+def _judged(row: Entry, text: str) -> str:
+    """Bold for the default; whether others are above or below it."""
     if np.isnan(row["mean"]):
-        return "-"
-    low, high = row["ci95"]
-    text = f"{row['mean']:.2f} [{low:.2f}, {high:.2f}]"
+        return text
     if row["default"]:
         return f"**{text}**"
-    low, high = row["difference_ci95"] or (0.0, 0.0)
-    return text + (" +" if low > 0 else " -" if high < 0 else "")
+    gap = Interval.of(row, "difference")
+    return text if gap is None or not gap.excludes_zero else text + (" +" if gap.low > 0 else " -")
 
 
 def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
@@ -306,7 +289,7 @@ def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure((11, 4), 120, layout="constrained")
-    for axes, metric in zip(figure.subplots(1, 2, sharey=True), METRICS, strict=True):
+    for axes, metric in zip(figure.subplots(1, 2, sharey=True), ON_TARGET, strict=True):
         names = dict.fromkeys((r["name"], r["images"]) for r in rows)
         for i, (name, images) in enumerate(names):
             line = [
@@ -330,49 +313,46 @@ def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
 # -- running ---------------------------------------------------------------------------------------
 
 
-def variant_names(args: Args, kwargs: dict[str, Any]) -> list[str | None]:
+def variant_names(args: Args, env: FinetuneEnv) -> list[str | None]:
     """The variants to run on; SystemExit if the task has none of that kind."""
     if args.variants == "own":
         return [None]
-    task = make_env(IDS[args.task], kwargs, f"--task {args.task}").task
-    names = list(task.variants(args.variants))
+    names = list(env.task.variants(args.variants))
     if not names:
-        raise SystemExit(f"--variants {args.variants}: {args.task} has none; pass --variants own")
+        name = args.env or args.task
+        raise SystemExit(f"--variants {args.variants}: {name} has none; pass --variants own")
     return [*names[:2]] if args.quick else [*names]
 
 
 def main(args: Args) -> str:
     """Play, correlate, report."""
-    out = args.out or Path(f"runs/reward_validity_{args.task}")
+    out = args.out or args.folder("reward_validity")
     check_at_least(2, args, "policies")
     refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
-    kwargs: dict[str, Any] = {**args.env_kwargs, **(QUICK if args.quick else {})}
-    config = make_env(IDS[args.task], kwargs, f"--task {args.task}").config
-    names = variant_names(args, kwargs)
-    noted = dataclasses.asdict(args)
-    open_run(out, {name: value for name, value in noted.items() if name not in MAY_CHANGE})
+    setup = args.setup()
+    env = check_env(setup, args.option)
+    names = variant_names(args, env)
+    open_run(out, args.noted())
     policies = [RandomPath(k) for k in range(6 if args.quick else args.policies)]
     trials = [
         compare(
-            *(policies, IDS[args.task], kwargs, drawn(name, [0])),
+            policies,
+            setup,
+            drawn(name, [0]),
             out / f"records_{(name or 'own').replace(':', '')}.jsonl",
             args.processes,
             partial(play_probed, probes=args.probes),
         )
         for name in names
     ]
-    default = config.reward, float(config.reward_guidance or 0), None
+    default = env.config.reward, float(env.config.reward_guidance or 0), None
     rows = table_rows(trials, default, args.probes)
     title = trials[0][0].dataset + (f", {args.variants} variants" if names[0] else "")
-    text = markdown(rows, title)
-    write_table(text, rows, out)
+    text = validity_table(rows, title).write(out)
     plot(rows, title, out / "table.png")
     print(text)
     return text
 
 
 if __name__ == "__main__":
-    try:
-        main(parse(Args, sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command resumes")
+    run(main, Args)

@@ -15,47 +15,38 @@ plots.
 
 from __future__ import annotations
 
-import dataclasses
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from agents import tune
-from agents.reinforce import EVAL_SEED, OWN_OPTIONS
 from asg_env.cli import (
-    EnvKwargs,
     blamed_on,
     check_at_least,
+    check_env,
     fitting_variant,
-    make_env,
-    parse,
     refuse_env_kwargs,
+    run,
 )
-from asg_env.evaluation.compare import check_names, compare, spread
+from asg_env.evaluation.compare import Entrant, compare, spread
+from asg_env.experiment import EVAL_SEED, FIRST, OWN_OPTIONS, TaskArgs, TaskName
 from asg_env.learning.checkpoint import open_run
-from asg_env.policies.base import Policy
-from asg_env.policies.load import make_policy
-from asg_env.reports.benchmark import policy_name, write_benchmark
-from experiments.benchmark_agents import FIRST
-from experiments.tasks import IDS, QUICK, TaskName
-
-MAY_CHANGE = ("policies", "opponents", "eval_seeds", "processes", "out")
-"""Arguments that may change between calls: what is in the folder stays true."""
+from asg_env.policies import load
+from asg_env.reports.benchmark import write_benchmark
+from asg_env.reports.trainings import best_search, identity_of
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(TaskArgs):
     """Deploy policies on another task than the one that they were trained on."""
 
-    policies: tuple[str, ...]
+    policies: tuple[str, ...] = ()
     """Folders NAME_SEED of policies that were trained elsewhere."""
     opponents: tuple[str, ...] = ()
     """Folders NAME_SEED of trainings on this task, or names of schedules."""
+    trust: tuple[str, ...] = ()
+    """Modules that a policy's files may name as their loader."""
     task: TaskName = "visda"
     """The task that they play on."""
-    env_kwargs: EnvKwargs = field(default_factory=dict)
-    """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 budget 400"""
     test_variant: str | None = "test"
     """Variant to play on; "test" draws one for each seed."""
     eval_seeds: int = 12
@@ -66,58 +57,59 @@ class Args:
     """Folder for everything it writes; None: runs/transfer_TASK."""
     quick: bool = False
     """A tiny run: two episodes of two decisions."""
+    may_change = ("policies", "opponents", "trust", "eval_seeds", "processes", "out")
 
 
-def named(paths: Sequence[str], prefix: str) -> list[Policy]:
+def entrants(
+    paths: Sequence[str], trust: Sequence[str], option: str, prefix: str = ""
+) -> list[Entrant]:
     """The policies of folders NAME_SEED (or of schedules), named for the table."""
     made = []
     for path in paths:
-        with blamed_on(f"{prefix or 'opponents'} {path}"):
-            policy = make_policy(path)
-        name, _, seed = Path(path).name.rpartition("_")
-        if not seed.isdigit():
-            name, seed = Path(path).name, "0"
-        policy.name = prefix + policy_name(name, int(seed))
-        made.append(policy)
+        with blamed_on(f"{option} {path}"):
+            policy = load(path, trust=tuple(trust))
+        who = identity_of(path)
+        made.append(Entrant(policy, who._replace(agent=prefix + who.agent)))
     return made
 
 
-def reference_of(paths: Sequence[str], players: Sequence[Policy]) -> str:
+def reference_of(paths: Sequence[str]) -> str:
     """The opponent to compare with: the best mean score of its searches, else the first one."""
-    scores: dict[str, list[float]] = {}
-    for path, policy in zip(paths, players, strict=True):
-        if (Path(path) / tune.SEARCH).exists():
-            agent = policy.name.rpartition(" #")[0]
-            scores.setdefault(agent, []).append(tune.final_score(Path(path)))
-    first = players[0].name.rpartition(" #")[0]
-    return max(scores, key=lambda name: sum(scores[name]) / len(scores[name]), default=first)
+    folders: dict[str, list[Path]] = {}
+    for path in paths:
+        folders.setdefault(identity_of(path).agent, []).append(Path(path))
+    return best_search(folders, next(iter(folders), ""))
+
+
+def check_names(args: Args, players: Sequence[Entrant]) -> None:
+    """SystemExit if there is no policy, or if two have one name: nobody could tell them apart."""
+    if not args.policies:
+        raise SystemExit("--policies: expected at least one folder NAME_SEED")
+    names = [player.label for player in players]
+    if len(set(names)) < len(names):
+        listed = ", ".join(names)
+        raise SystemExit(f"--policies and --opponents: names {listed}: expected each once")
 
 
 def main(args: Args) -> str:
     """Play and report."""
     check_at_least(1, args, "eval_seeds", "processes")
     refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
-    out = args.out or Path(f"runs/transfer_{args.task}")
-    kwargs = {**FIRST, **args.env_kwargs, **(QUICK if args.quick else {})}
-    env = make_env(IDS[args.task], kwargs, f"--task {args.task}")
-    variant = fitting_variant(env.task, "--test-variant", args.test_variant)
-    opponents = named(args.opponents, "")
-    players = [*named(args.policies, "transferred "), *opponents]
-    with blamed_on("--policies and --opponents"):
-        check_names(players)
-    noted = dataclasses.asdict(args)
-    open_run(out, {name: value for name, value in noted.items() if name not in MAY_CHANGE})
-    episodes = spread(env.task, variant, EVAL_SEED, 1 if args.quick else args.eval_seeds)
-    where = IDS[args.task], kwargs, episodes, out / "records.jsonl"
-    records = compare(players, *where, args.processes)
-    reference = reference_of(args.opponents, opponents) if opponents else ""
-    text = write_benchmark(records, [], out, reference)
+    out = args.out or args.folder("transfer")
+    setup = args.setup(**FIRST)
+    task = check_env(setup, args.option).task
+    variant = fitting_variant(task, "--test-variant", args.test_variant)
+    opponents = entrants(args.opponents, args.trust, "--opponents")
+    players = [*entrants(args.policies, args.trust, "--policies", "transferred "), *opponents]
+    check_names(args, players)
+    open_run(out, args.noted())
+    episodes = spread(task, variant, EVAL_SEED, 1 if args.quick else args.eval_seeds)
+    records = compare(players, setup, episodes, out / "records.jsonl", args.processes)
+    tuned = {opponent.identity.agent for opponent in opponents}
+    text = write_benchmark(records, [], out, reference_of(args.opponents), tuned)
     print(text)
     return text
 
 
 if __name__ == "__main__":
-    try:
-        main(parse(Args, sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command resumes")
+    run(main, Args)

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from asg_env.evaluation.records import Record
-from asg_env.files import write_atomic
-from asg_env.reports.benchmark_plots import AXES, plot_curves, plot_intervals, plot_pairs
-from asg_env.reports.bootstrap import Estimate, improvement, iqm, iqm_difference, resample
-from asg_env.reports.comparison import METRICS, finite, metric, shown, write_table
+from asg_env.policies.schedules import SCHEDULES
+from asg_env.reports.benchmark_plots import plot_curves, plot_intervals, plot_pairs
+from asg_env.reports.bootstrap import improvement, iqm, iqm_difference, resample
+from asg_env.reports.comparison import METRICS, best_first, metric, metric_columns
+from asg_env.reports.statistics import Interval, no_interval
+from asg_env.reports.table import Column, Entry, Table, named
+from asg_env.reports.trainings import optimizer_steps, progress_of, training_folder
 
 Scores = dict[str, np.ndarray]
 
 
-def training_folder(out: Path, agent: str, seed: int) -> Path:
-    """Where a training writes."""
-    return out / "agents" / f"{agent.replace(' ', '_')}_{seed}"
-
-
-def policy_name(agent: str, seed: int) -> str:
-    """How a trained policy is called in the records."""
-    return f"{agent} #{seed}"
-
-
 def score_tables(records: Sequence[Record], key: str) -> Scores:
-    """By agent, (training seeds, evaluation seeds), of policies that are named "AGENT #SEED"."""
+    """By agent, (training seeds, evaluation seeds)."""
     found: dict[str, dict[int, dict[int, float]]] = {}
     for record in records:
-        agent, _, seed = record.policy.rpartition(" #")
-        found.setdefault(agent, {}).setdefault(int(seed), {})[record.reset_seed] = metric(
-            record, key
-        )
+        agent, seed, _ = record.identity
+        runs = found.setdefault(agent, {})
+        runs.setdefault(seed or 0, {})[record.reset_seed] = metric(record, key)
     return {
         agent: np.array([[runs[s][e] for e in sorted(runs[s])] for s in sorted(runs)])
         for agent, runs in found.items()
@@ -52,7 +43,7 @@ def failures(records: Sequence[Record]) -> dict[str, int]:
     """By agent, how many episodes ended in an error (a divergence)."""
     found: dict[str, int] = {}
     for record in records:
-        agent = record.policy.rpartition(" #")[0]
+        agent = record.agent
         found[agent] = found.get(agent, 0) + (record.error_type is not None)
     return found
 
@@ -60,141 +51,120 @@ def failures(records: Sequence[Record]) -> dict[str, int]:
 def rows_of(records: Sequence[Record], reference: str, out: Path) -> list[dict[str, Any]]:
     """One row for each agent and metric: interquartile mean, and that less the reference's."""
     rows = []
-    failed, steps = failures(records), optimizer_steps(records, out)
+    failed, steps = failures(records), mean_steps(records, out)
     for key in METRICS:
         tables = score_tables(records, key)
         drawn = resample(tables, strata(records))
         for agent, table in tables.items():
-            value = iqm(table, drawn[agent])
-            row: dict[str, Any] = {"name": agent, "metric": key, "mean": value.value}
-            row |= {"ci95": [value.low, value.high], "seeds": len(table)}
-            row |= {"eval_seeds": table.shape[1], "diverged": failed[agent]}
-            row |= {"training_optimizer_steps": steps[agent]}
-            row |= {"difference": None, "difference_ci95": None}
+            row = {"name": agent, "metric": key, **iqm(table, drawn[agent]).entry()}
+            row |= {"seeds": len(table), "eval_seeds": table.shape[1], "diverged": failed[agent]}
+            row |= {"training_optimizer_steps": steps[agent], **no_interval("difference")}
             if agent != reference and reference in tables:
                 pair = table, tables[reference], drawn[agent], drawn[reference]
-                gap = iqm_difference(*pair)
-                row |= {"difference": gap.value, "difference_ci95": [gap.low, gap.high]}
+                row |= iqm_difference(*pair).entry("difference")
             rows.append(row)
     return rows
 
 
-def optimizer_steps(records: Sequence[Record], out: Path) -> dict[str, float | None]:
-    """By agent, the mean of what its trainings took; None where there was none in ``out``."""
+def mean_steps(records: Sequence[Record], out: Path) -> dict[str, float | None]:
+    """By agent, the mean optimizer steps of its trainings; None where ``out`` has no log of one."""
     found: dict[str, float | None] = {}
     for agent, table in score_tables(records, "return").items():
-        counts = [_steps(training_folder(out, agent, seed)) for seed in range(len(table))]
+        counts = [optimizer_steps(training_folder(out, agent, seed)) for seed in range(len(table))]
         known = [count for count in counts if count is not None]
         found[agent] = float(np.mean(known)) if known else None
     return found
 
 
-def _steps(folder: Path) -> int | None:
-    """Optimizer steps of one training, by its log."""
-    if (folder / "metrics.jsonl").exists():
-        return int(_lines(folder / "metrics.jsonl")[-1]["optimizer_steps"])
-    if (folder / "search.jsonl").exists():
-        return sum(line["optimizer_steps"] for line in _lines(folder / "search.jsonl"))
-    return None
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def verdict(row: dict[str, Any]) -> str:
+def verdict(row: Entry) -> str:
     """What may be said of the difference."""
-    if row["difference"] is None or np.isnan(row["difference"]):
+    gap = None if row["difference"] is None else Interval.of(row, "difference")
+    if gap is None or np.isnan(gap.mean):
         return ""
-    gap = Estimate(row["difference"], *row["difference_ci95"])
     if np.isnan(gap.low):
         return "(no interval)"
     if not gap.excludes_zero:
         return "equal"
-    return "above" if gap.value > 0 else "below"
+    return "above" if gap.mean > 0 else "below"
 
 
-def markdown(rows: Sequence[dict[str, Any]], title: str, reference: str) -> str:
-    """The table for people, best returns first."""
-    cells = {(r["name"], r["metric"]): r for r in rows}
-    names = sorted({r["name"] for r in rows}, key=lambda n: -cells[n, "return"]["mean"])
-    lines = [
-        "| agent | trainings | optimizer steps of each | return | target accuracy, % | "
-        f"retention, % | diverged | return less {reference}'s | target accuracy less its, points "
-        "| retention less its, points |",
-        "| --- " * 10 + "|",
+def benchmark_table(rows: Sequence[Entry], title: str, reference: str) -> Table:
+    """Best returns first."""
+    columns = [
+        named("agent"),
+        Column("trainings", text=lambda row: str(row["seeds"])),
+        Column("optimizer steps of each", text=_steps),
+        *metric_columns(),
+        Column("diverged", text=lambda r: f"{r['diverged']} of {r['seeds'] * r['eval_seeds']}"),
+        *_differences(reference),
     ]
-    for name in names:
-        own = [cells[name, key] for key in METRICS]
-        values = [shown(c["mean"], c["ci95"], c["metric"]) for c in own]
-        gaps = [_gap(cells[name, key]) for key in METRICS]
-        steps = own[0]["training_optimizer_steps"]
-        counts = [str(own[0]["seeds"]), "-" if steps is None else f"{steps:,.0f}"]
-        diverged = f"{own[0]['diverged']} of {own[0]['seeds'] * own[0]['eval_seeds']}"
-        lines.append(f"| {' | '.join([name, *counts, *values, diverged, *gaps])} |")
-    lines.append(
-        f"\n{title}. Interquartile means over trainings x {rows[0]['eval_seeds']} held-out "
+    note = (
+        f"{title}. Interquartile means over trainings x {rows[0]['eval_seeds']} held-out "
         "episodes, 95% intervals of a stratified bootstrap (agents/aggregate.py). Differences are "
         "paired by episode; equal: the interval includes 0. Of all agents but the reference, "
         "about one in twenty differs by chance."
     )
-    return "\n".join(lines)
+    return Table(rows, columns, best_first(rows), note=note)
 
 
-def _gap(row: dict[str, Any]) -> str:
-    if row["difference"] is None:
-        return ""
-    return f"{shown(row['difference'], row['difference_ci95'], row['metric'])} {verdict(row)}"
+def _steps(row: Entry) -> str:
+    steps = row["training_optimizer_steps"]
+    return "-" if steps is None else f"{steps:,.0f}"
 
 
-def pairs(records: Sequence[Record]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Agents by mean return, P(row's return > column's) and its 95% intervals (.., 2)."""
+def _differences(reference: str) -> list[Column]:
+    """A column for each of METRICS: less the reference's, and what may be said of it."""
+
+    def judged(row: Entry, text: str) -> str:
+        return f"{text} {verdict(row)}"
+
+    more: dict[str, Any] = {"key": "difference", "mark": judged}
+    points: dict[str, Any] = {"unit": "points", "digits": 1, **more}
+    return [
+        Column(f"return less {reference}'s", {"metric": "return"}, **more),
+        Column("target accuracy less its, points", {"metric": "accuracy"}, **points),
+        Column("retention less its, points", {"metric": "retention"}, **points),
+    ]
+
+
+def pairs(records: Sequence[Record]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Agents by mean return; and an entry for each pair, P(the return of ``name`` > ``other``)."""
     tables = score_tables(records, "return")
     drawn = resample(tables, strata(records))
     names = sorted(tables, key=lambda n: -tables[n].mean())
-    values, ends = np.full((len(names),) * 2, np.nan), np.full((len(names),) * 2 + (2,), np.nan)
-    for i, one in enumerate(names):
-        for j, other in enumerate(names):
-            if i != j:
+    entries: list[dict[str, Any]] = []
+    for one in names:
+        for other in names:
+            entry: dict[str, Any] = {"name": one, "other": other, **no_interval("probability")}
+            if one != other:
                 found = improvement(tables[one], tables[other], drawn[one], drawn[other])
-                values[i, j], ends[i, j] = found.value, found[1:]
-    return names, values, ends
+                entry |= found.entry("probability")
+            entries.append(entry)
+    return names, entries
 
 
-def pairs_markdown(names: Sequence[str], values: np.ndarray, ends: np.ndarray) -> str:
-    """The probabilities for people."""
-    lines = [f"| P(row > column) | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
-    for i, name in enumerate(names):
-        cells = [
-            "" if i == j else f"{values[i, j]:.2f} [{ends[i, j, 0]:.2f}, {ends[i, j, 1]:.2f}]"
-            for j in range(len(names))
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def write_pairs(records: Sequence[Record], out: Path) -> None:
+    """Write pairs.md, pairs.json (as matrices) and pairs.png into ``out``."""
+    names, entries = pairs(records)
+    columns = [Column(name, {"other": name}, "probability", digits=2) for name in names]
+    found = [Interval.of(e, "probability") or Interval(*[np.nan] * 3) for e in entries]
+    values = np.array(found).reshape(len(names), len(names), 3)
+    matrices = {"probability": values[..., 0].tolist(), "ci95": values[..., 1:].tolist()}
+    table = Table(entries, [named("P(row > column)"), *columns])
+    table.write(out, "pairs", {"names": names, **matrices}, None)
+    plot_pairs(names, values[..., 0], out / "pairs.png")
 
 
 # -- curves ----------------------------------------------------------------------------------------
-
-
-def progress_of(folder: Path) -> dict[str, dict[int, float]]:
-    """For each of AXES, its value after each update of a training."""
-    rows = _lines(folder / "metrics.jsonl")
-    found: dict[str, dict[int, float]] = {}
-    for key, _, summed in AXES:
-        values = np.array([row[key] for row in rows], dtype=float)
-        values = values.cumsum() if summed else values
-        found[key] = {row["update"]: float(v) for row, v in zip(rows, values, strict=True)}
-    return found
 
 
 def curves(snapshots: Sequence[Record], out: Path) -> dict[str, dict[str, np.ndarray]]:
     """By agent and axis: (training seeds, snapshots, 2), experience and mean held-out return."""
     found: dict[str, dict[int, dict[int, list[float]]]] = {}
     for record in snapshots:
-        name, _, update = record.policy.rpartition(" @")
-        agent, _, seed = name.rpartition(" #")
-        runs = found.setdefault(agent, {}).setdefault(int(seed), {})
-        runs.setdefault(int(update), []).append(record.episode_return)
+        agent, seed, update = record.identity
+        runs = found.setdefault(agent, {}).setdefault(seed or 0, {})
+        runs.setdefault(update or 0, []).append(record.episode_return)
     lines: dict[str, dict[str, np.ndarray]] = {}
     for agent, seeds in found.items():
         for number, points in sorted(seeds.items()):
@@ -222,50 +192,76 @@ def reached(lines: Mapping[str, Mapping[str, np.ndarray]], level: float) -> list
     return rows
 
 
-def reached_markdown(rows: Sequence[dict[str, Any]], reference: str) -> str:
-    """The same for people."""
-    lines = ["| agent | trainings that reached it | decisions until then |", "| --- | --- | --- |"]
-    for row in rows:
-        known = [value for value in row["env_steps"] if np.isfinite(value)]
-        steps = "-"
-        if known:
-            steps = f"{np.median(known):,.0f} ({min(known):,.0f} to {max(known):,.0f})"
-        lines.append(f"| {row['name']} | {len(known)} of {len(row['env_steps'])} | {steps} |")
+def reached_table(rows: Sequence[Entry], reference: str) -> Table:
+    """How many trainings reached the level, and after how many decisions."""
+    columns = [
+        named("agent"),
+        Column(
+            "trainings that reached it",
+            text=lambda row: f"{len(_known(row))} of {len(row['env_steps'])}",
+        ),
+        Column("decisions until then", text=_decisions),
+    ]
     level = f"{rows[0]['level']:.3f}" if rows else ""
-    lines.append(
-        "\nFirst snapshot whose mean return on held-out episodes, one of each variant, is at "
+    note = (
+        "First snapshot whose mean return on held-out episodes, one of each variant, is at "
         f"least that of {reference} on the same ({level}): median (lowest to highest) over the "
         "trainings that reached it."
     )
-    return "\n".join(lines)
+    return Table(rows, columns, note=note)
+
+
+def _known(row: Entry) -> list[float]:
+    return [value for value in row["env_steps"] if np.isfinite(value)]
+
+
+def _decisions(row: Entry) -> str:
+    known = _known(row)
+    return f"{np.median(known):,.0f} ({min(known):,.0f} to {max(known):,.0f})" if known else "-"
 
 
 def write_benchmark(
-    records: Sequence[Record], snapshots: Sequence[Record], out: Path, reference: str
+    records: Sequence[Record],
+    snapshots: Sequence[Record],
+    out: Path,
+    reference: str,
+    tuned: Collection[str] = (),
 ) -> str:
-    """Write everything into ``out``; return the table for people."""
-    snapshots = sorted(snapshots, key=lambda record: record.policy)  # as --report reads them
+    """Write every table and plot into ``out``; return the main table for people.
+
+    Args:
+        records: of the trained policies, and of those that need no training.
+        snapshots: records of policies on the way of a training, for the curves.
+        out: folder, which also has those of the trainings.
+        reference: the agent that all others are compared with.
+        tuned: agents whose training is the search of a schedule.
+    """
     title = f"{records[0].env_id}, {records[0].dataset}"
     rows = rows_of(records, reference, out)
-    text = markdown(rows, title, reference)
-    write_table(text, rows, out)
-    plot_intervals(rows, title, out / "intervals.png")
-    names, values, ends = pairs(records)
-    write_atomic(out / "pairs.md", (pairs_markdown(names, values, ends) + "\n").encode())
-    found = {"names": names, "probability": values.tolist(), "ci95": ends.tolist()}
-    write_atomic(out / "pairs.json", (json.dumps(finite(found)) + "\n").encode())
-    plot_pairs(names, values, out / "pairs.png")
-    if not snapshots:
-        return text
+    text = benchmark_table(rows, title, reference).write(out)
+    plot_intervals(rows, title, {*tuned, *SCHEDULES}, out / "intervals.png")
+    write_pairs(records, out)
+    if snapshots:
+        write_curves(records, snapshots, out, reference, tuned)
+    return text
+
+
+def write_curves(
+    records: Sequence[Record],
+    snapshots: Sequence[Record],
+    out: Path,
+    reference: str,
+    tuned: Collection[str],
+) -> None:
+    """Write curves.png, and when the reference's level was reached; see :func:`write_benchmark`."""
+    snapshots = sorted(snapshots, key=lambda record: record.policy)  # as --report reads them
     seeds = {record.reset_seed for record in snapshots}  # the levels are of the same episodes
     tables = score_tables([r for r in records if r.reset_seed in seeds], "return")
-    best = sorted((n for n in tables if n.startswith("tuned")), key=lambda n: -tables[n].mean())
-    shown_levels = [name for name in dict.fromkeys([reference, *best[:1]]) if name in tables]
-    levels = {name: float(tables[name].mean()) for name in shown_levels}
+    best = sorted((n for n in tables if n in tuned), key=lambda n: -tables[n].mean())
+    shown = [name for name in dict.fromkeys([reference, *best[:1]]) if name in tables]
+    levels = {name: float(tables[name].mean()) for name in shown}
     lines = curves(snapshots, out)
     plot_curves(lines, levels, out / "curves.png")
     if reference in levels:
-        first = reached(lines, levels[reference])
-        write_atomic(out / "reached.md", (reached_markdown(first, reference) + "\n").encode())
-        write_atomic(out / "reached.json", (json.dumps(finite(first)) + "\n").encode())
-    return text
+        rows = reached(lines, levels[reference])
+        reached_table(rows, reference).write(out, "reached", rows, None)

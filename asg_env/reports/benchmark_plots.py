@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from asg_env.reports.comparison import METRICS
-
-AXES = (  # key in a training's metrics, label, whether it is a sum over the rows
-    ("env_steps", "environment steps", False),
-    ("optimizer_steps", "optimizer steps of the fine-tuning runs", False),
-    ("seconds", "wall-clock seconds of training", True),
-)
+from asg_env.reports.comparison import METRICS, best_first
+from asg_env.reports.trainings import AXES
 
 
 def plot_curves(
@@ -39,19 +34,22 @@ def plot_curves(
     figure.savefig(path)
 
 
-def plot_intervals(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
-    """Interquartile means with their intervals, a panel for each metric."""
+def plot_intervals(
+    rows: Sequence[dict[str, Any]], title: str, schedules: Collection[str], path: Path
+) -> None:
+    """Interquartile means with their intervals, a panel for each metric; ``schedules``: agents in a
+    colour of their own."""
     from matplotlib.figure import Figure
 
     cells = {(r["name"], r["metric"]): r for r in rows}
-    names = sorted({r["name"] for r in rows}, key=lambda n: cells[n, "return"]["mean"])
+    names = [name for (name,) in reversed(best_first(rows))]
     figure = Figure((11, 1.2 + 0.26 * len(names)), 120, layout="constrained")
     for axes, key in zip(figure.subplots(1, len(METRICS), sharey=True), METRICS, strict=True):
         for i, name in enumerate(names):
             row = cells[name, key]
             scale = 1 if key == "return" else 100
             low, high = (scale * x for x in row["ci95"])
-            colour = "C1" if name.startswith(("tuned", "random")) else "C0"
+            colour = "C1" if name in schedules else "C0"
             axes.plot([low, high], [i, i], color=colour, linewidth=5, alpha=0.5)
             axes.plot([scale * row["mean"]], [i], "|", color="black", markersize=9)
         axes.set_yticks(range(len(names)), names, fontsize=8)

@@ -9,27 +9,16 @@ the draws of the episodes, so that differences are paired. Of n there are n - 1 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from scipy.stats import trim_mean
 
+from asg_env.reports.statistics import Interval
+
 DRAWS = 2000
-Statistic = Callable[[np.ndarray], np.ndarray]
-
-
-class Estimate(NamedTuple):
-    """A value and its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside the interval."""
-        return self.low > 0 or self.high < 0
+PERCENT = (2.5, 97.5)
+POLICY_DRAWS = 1000
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
@@ -70,10 +59,10 @@ def _drawn(rng: np.random.Generator, count: int) -> np.ndarray:
     return rng.integers(0, count, (DRAWS, max(1, count - 1)))
 
 
-def _estimate(value: float, draws: np.ndarray) -> Estimate:
+def _estimate(value: float, draws: np.ndarray) -> Interval:
     """Without an interval (NaN) where nothing could be drawn anew."""
-    low, high = np.nanpercentile(draws, [2.5, 97.5]) if np.ptp(draws) else (np.nan, np.nan)
-    return Estimate(value, float(low), float(high))
+    low, high = np.nanpercentile(draws, PERCENT) if np.ptp(draws) else (np.nan, np.nan)
+    return Interval(value, float(low), float(high))
 
 
 def _iqms(tables: np.ndarray) -> np.ndarray:
@@ -81,14 +70,14 @@ def _iqms(tables: np.ndarray) -> np.ndarray:
     return interquartile_mean(tables.reshape(len(tables), -1))
 
 
-def iqm(table: np.ndarray, draws: np.ndarray) -> Estimate:
+def iqm(table: np.ndarray, draws: np.ndarray) -> Interval:
     """Interquartile mean of (training seeds, episodes); ``draws``: of :func:`resample`."""
     return _estimate(float(_iqms(table[None])[0]), _iqms(draws))
 
 
 def iqm_difference(
     one: np.ndarray, other: np.ndarray, draws: np.ndarray, other_draws: np.ndarray
-) -> Estimate:
+) -> Interval:
     """Interquartile mean of ``one`` less that of ``other``, paired by episode."""
     value = _iqms(one[None]) - _iqms(other[None])
     return _estimate(float(value[0]), _iqms(draws) - _iqms(other_draws))
@@ -102,6 +91,22 @@ def _better(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def improvement(
     one: np.ndarray, other: np.ndarray, draws: np.ndarray, other_draws: np.ndarray
-) -> Estimate:
+) -> Interval:
     """Probability that a run of ``one`` scores above a run of ``other`` on the same episode."""
     return _estimate(float(_better(one[None], other[None])[0]), _better(draws, other_draws))
+
+
+# -- draws of policies -----------------------------------------------------------------------------
+
+
+def draw_policies(count: int) -> np.ndarray:
+    """All policies, then POLICY_DRAWS times as many drawn anew: (1 + POLICY_DRAWS, count)."""
+    drawn = np.random.default_rng(0).integers(0, count, (POLICY_DRAWS, count))
+    return np.concatenate([np.arange(count)[None], drawn])
+
+
+def of_draws(values: np.ndarray) -> Interval:
+    """A statistic of all policies and of each draw, (1 + draws,); NaN where nothing was measured,
+    or nothing varies."""
+    ends = (np.nan, np.nan) if np.isnan(values[1:]).all() else np.nanpercentile(values[1:], PERCENT)
+    return Interval(float(values[0]), *(float(end) for end in ends))

@@ -13,9 +13,12 @@ from asg_env.envs.rendering import draw_scales
 from asg_env.evaluation.records import Record
 from asg_env.evaluation.selection import SELECTIONS, Evaluation
 from asg_env.files import write_atomic
-from asg_env.reports.statistics import mean_ci95
+from asg_env.policies.schedules import SCHEDULES
+from asg_env.reports.statistics import mean_ci95, no_interval
+from asg_env.reports.table import Column, Entry, Table, named
 
 METRICS = ("return", "accuracy", "retention")
+ON_TARGET = METRICS[1:]
 
 
 def metric(record: Record, name: str) -> float:
@@ -46,16 +49,20 @@ def comparison_rows(records: Sequence[Record], reference: str) -> list[dict[str,
     for name, episodes in table.items():
         for key in METRICS:
             values = [metric(r, key) for r in episodes.values()]
-            row: dict[str, Any] = {"name": name, "metric": key, "seeds": len(values)}
-            mean, low, high = mean_ci95(values)
-            row |= {"mean": mean, "ci95": [low, high], "difference": None, "difference_ci95": None}
-            if name != reference:
-                shared = [s for s in episodes if s in table[reference]]
-                gaps = [metric(table[reference][s], key) - metric(episodes[s], key) for s in shared]
-                mean, low, high = mean_ci95(gaps)
-                row |= {"difference": mean, "difference_ci95": [low, high]}
-            rows.append(row)
+            row = {"name": name, "metric": key, "seeds": len(values), **mean_ci95(values).entry()}
+            other = None if name == reference else table[reference]
+            rows.append(row | _difference(other, episodes, key))
     return rows
+
+
+def _difference(
+    other: dict[int, Record] | None, own: dict[int, Record], key: str
+) -> dict[str, Any]:
+    """Of another policy less this one, paired by seed."""
+    if other is None:
+        return no_interval("difference")
+    gaps = [metric(other[s], key) - metric(own[s], key) for s in own if s in other]
+    return mean_ci95(gaps).entry("difference")
 
 
 def about(records: Sequence[Record]) -> str:
@@ -66,73 +73,46 @@ def about(records: Sequence[Record]) -> str:
     return f"{datasets}; {named}" if named else datasets
 
 
-def comparison_markdown(rows: Sequence[dict[str, Any]], reference: str, title: str) -> str:
-    """The table for people: mean and 95% CI; best returns first. ``title`` says of which data."""
-    cells = {(r["name"], r["metric"]): r for r in rows}
-    names = sorted({r["name"] for r in rows}, key=lambda n: -cells[n, "return"]["mean"])
-    lines = [
-        "| policy | return | target accuracy, % | retention, % | "
-        f"{reference}'s return less this one's |",
-        "| --- | --- | --- | --- | --- |",
+def best_first(rows: Sequence[Entry]) -> list[tuple[Any, ...]]:
+    """The names of the rows, highest returns first."""
+    returns = {(row["name"],): row["mean"] for row in rows if row["metric"] == "return"}
+    return sorted(returns, key=lambda name: -returns[name])
+
+
+def metric_columns() -> list[Column]:
+    """A column for each of METRICS."""
+    percent: dict[str, Any] = {"unit": "%", "digits": 1}
+    return [
+        Column("return", {"metric": "return"}),
+        Column("target accuracy, %", {"metric": "accuracy"}, **percent),
+        Column("retention, %", {"metric": "retention"}, **percent),
     ]
-    for name in names:
-        gap = cells[name, "return"]
-        less = "" if gap["difference"] is None else shown(gap["difference"], gap["difference_ci95"])
-        values = [shown(c["mean"], c["ci95"], k) for k in METRICS for c in [cells[name, k]]]
-        lines.append(f"| {' | '.join([name, *values, less])} |")
-    seeds = min(r["seeds"] for r in rows)
-    lines.append(
-        f"\n{title}. Means over {seeds} fresh seeds, 95% confidence intervals (Student's t); "
-        "differences are paired by seed. The baselines are untuned."
+
+
+def comparison_table(rows: Sequence[Entry], reference: str, title: str) -> Table:
+    """Mean and 95% CI; best returns first. ``title`` says of which data."""
+    less = Column(f"{reference}'s return less this one's", {"metric": "return"}, "difference")
+    note = (
+        f"{title}. Means over {min(row['seeds'] for row in rows)} fresh seeds, 95% confidence "
+        "intervals (Student's t); differences are paired by seed. The baselines are untuned."
     )
-    return "\n".join(lines)
-
-
-def shown(mean: float | None, ci: Sequence[float], key: str = "return") -> str:
-    """A mean and its interval as a cell of a table; accuracies in percent."""
-    if mean is None or np.isnan(mean):
-        return "-"
-    scale, digits = (1, 3) if key == "return" else (100, 1)
-    low, high = (x * scale for x in ci)
-    return f"{mean * scale:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return Table(rows, [named("policy"), *metric_columns(), less], best_first(rows), note=note)
 
 
 def write_report(records: Sequence[Record], out: Path, reference: str) -> str:
     """Write table.md, table.json and the plots into ``out``; return the Markdown."""
     rows = comparison_rows(records, reference)
-    markdown = comparison_markdown(rows, reference, about(records))
-    write_table(markdown, rows, out)
+    text = comparison_table(rows, reference, about(records)).write(out)
     plot_lr(by_policy(records)[reference], out / "lr_over_time.png")
     if (out / "metrics.jsonl").exists():
         lines = (out / "metrics.jsonl").read_text().splitlines()
         metrics = [json.loads(line) for line in lines]
-        plot_learning(metrics, records, out / "learning_curve.png", reference)
-    return markdown
+        plot_learning(metrics, records, out / "learning_curve.png")
+    return text
 
 
-def write_table(markdown: str, rows: Sequence[dict[str, Any]], out: Path) -> None:
-    """Write table.md for people and table.json beside it."""
-    write_atomic(out / "table.md", (markdown + "\n").encode())
-    text = json.dumps({"rows": finite(list(rows))}, indent=1) + "\n"
-    write_atomic(out / "table.json", text.encode())
-
-
-def finite(value: Any) -> Any:
-    """The same with null for NaN and infinity, which JSON lacks."""
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def plot_learning(
-    metrics: Sequence[dict[str, Any]], records: Sequence[Record], path: Path, agent: str
-) -> None:
-    """Return of the sampled training episodes over updates, and the fixed schedules' returns.
-
-    ``agent`` is the policy that learned: what is named after it is no schedule.
-    """
+def plot_learning(metrics: Sequence[dict[str, Any]], records: Sequence[Record], path: Path) -> None:
+    """Return of the sampled training episodes over updates, and the fixed schedules' returns."""
     from matplotlib.figure import Figure
 
     figure = Figure((8, 4.5), 120, layout="constrained")
@@ -144,7 +124,7 @@ def plot_learning(
     smooth = np.convolve(returns, np.ones(width) / width, "valid")
     axes.plot(updates[width - 1 :], smooth, color="C0", label=f"mean of {width} updates")
     for i, (name, episodes) in enumerate(by_policy(records).items()):
-        if not name.startswith(agent):
+        if name in SCHEDULES:
             level = float(np.mean([r.episode_return for r in episodes.values()]))
             axes.axhline(level, linestyle="--", linewidth=1, color=f"C{i % 10}", label=name)
     axes.set(
@@ -205,28 +185,18 @@ def selection_rows(evaluations: Sequence[Evaluation], selected: str) -> list[dic
     return rows
 
 
-def selection_markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The same for people."""
-    titles = [title for *_, title in SHOWN]
-    lines = [
-        f"| rule | epoch | step | {' | '.join(titles)} |",
-        f"|{' --- |' * (3 + len(titles))}",
+def selection_table(rows: Sequence[Entry], heading: str = "") -> Table:
+    """A line for each rule."""
+    columns = [
+        Column("rule", text=lambda row: row["name"] + (" (saved)" if row["selected"] else "")),
+        Column("epoch", text=lambda row: f"{row['epoch']:.2f}"),
+        Column("step", text=lambda row: str(row["steps"])),
+        *(
+            Column(title, {"metric": name}, unit="%", digits=1, ends="never")
+            for name, _, _, title in SHOWN
+        ),
     ]
-    by_rule: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_rule.setdefault(row["name"], []).append(row)
-    for name, cells in by_rule.items():
-        first = cells[0]
-        shown = f"{name} (saved)" if first["selected"] else name
-        values = [_percent(cell["mean"]) for cell in cells]
-        lines.append(
-            f"| {shown} | {first['epoch']:.2f} | {first['steps']} | {' | '.join(values)} |"
-        )
-    return "\n".join([*lines, "", f"One run, so no spread. {ORACLE_NOTE}."])
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None or np.isnan(value) else f"{100 * value:.1f}"
+    return Table(rows, columns, heading=heading, note=f"One run, so no spread. {ORACLE_NOTE}.")
 
 
 def write_run_report(
@@ -242,13 +212,12 @@ def write_run_report(
         "return": record.episode_return,
         "error_type": record.error_type,
     }
-    markdown = f"{title}; {record.policy}\n\n{selection_markdown(rows)}"
-    summary = json.dumps(finite({**about, "rows": rows}), indent=1)
+    table = selection_table(rows, f"{title}; {record.policy}")
+    table.head = about
     write_atomic(out / "record.json", (record.to_json() + "\n").encode())
-    write_atomic(out / "summary.json", (summary + "\n").encode())
-    write_atomic(out / "summary.md", (markdown + "\n").encode())
+    text = table.write(out, "summary")
     plot_run(record, evaluations, selected, out / "run.png")
-    return markdown
+    return text
 
 
 def plot_run(record: Record, evaluations: Sequence[Evaluation], selected: str, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ from scipy.stats import spearmanr
 
 from asg_env.evaluation.records import Record
 from asg_env.evaluation.selection import SELECTIONS, Evaluation
-from asg_env.files import write_atomic
-from asg_env.reports.comparison import by_policy, finite, shown, write_table
-from asg_env.reports.statistics import mean_ci95
-from experiments.generalization_rows import Row, candidates, played
+from asg_env.reports.comparison import ON_TARGET, by_policy
+from asg_env.reports.generalization_rows import Row, candidates, played
+from asg_env.reports.statistics import mean_ci95, no_interval
+from asg_env.reports.table import Column, Entry, Table, named
 
-METRICS = ("accuracy", "retention")
 Runs = Mapping[str, Mapping[int, Record]]
 """Records by row and seed."""
 
@@ -61,65 +59,71 @@ def table_rows(
     runs, by_name = by_policy(records), {row.name: row for row in rows}
     entries: list[dict[str, Any]] = []
     for row in rows:
-        for place, metric in enumerate(METRICS):
+        for place, metric in enumerate(ON_TARGET):
             values = values_of(runs, row, metric)
-            mean, low, high = mean_ci95(list(values.values()))
-            entry = {"name": row.name, "metric": metric, "mean": mean, "ci95": [low, high]}
+            entry: dict[str, Any] = {"name": row.name, "metric": metric}
+            entry |= mean_ci95(list(values.values())).entry()
             entry |= {"seeds": len(values), "coefficient": chosen.get(row.name)}
             entry["edge"] = entry["coefficient"] in candidates(row, 2)
             own = runs[row.of or row.name].values()
             entry["diverged"] = sum(record.error_type is not None for record in own)
-            entry |= {"against": row.against, "gain": None, "gain_ci95": None}
+            entry |= {"against": row.against, **no_interval("gain")}
             if row.against is not None:
                 other = values_of(runs, by_name[row.against], metric)
-                gain, low, high = mean_ci95([v - other[seed] for seed, v in values.items()])
-                entry |= {"gain": gain, "gain_ci95": [low, high]}
+                gains = [value - other[seed] for seed, value in values.items()]
+                entry |= mean_ci95(gains).entry("gain")
             entry["cited"] = None if row.cited is None else row.cited[place]
             entries.append(entry)
     return entries
 
 
-def markdown(entries: Sequence[dict[str, Any]], rows: Sequence[Row], title: str) -> str:
-    """The table for people; what the paper says stands in columns of its own."""
-    cells = {(e["name"], e["metric"]): e for e in entries}
-    lines = [
-        "| row | coefficient | target accuracy, % | retention, % | accuracy gained, points "
-        "| retention gained | over | cited: VisDA-17, % | ImageNet, % |",
-        "| --- " * 9 + "|",
+def generalization_table(entries: Sequence[Entry], title: str) -> Table:
+    """What the paper says stands in columns of its own."""
+    percent: dict[str, Any] = {"unit": "%", "digits": 1}
+    gain: dict[str, Any] = {"key": "gain", "unit": "points", "digits": 1}
+    accuracy, retention = ({"metric": metric} for metric in ON_TARGET)
+    columns = [
+        named("row"),
+        Column("coefficient", text=_coefficient),
+        Column("target accuracy, %", accuracy, **percent),
+        Column("retention, %", retention, **percent),
+        Column("accuracy gained, points", accuracy, **gain),
+        Column("retention gained", retention, **gain),
+        Column("over", text=lambda entry: entry["against"] or ""),
+        Column("cited: VisDA-17, %", accuracy, text=_cited),
+        Column("ImageNet, %", retention, text=_cited),
     ]
-    for row in rows:
-        own = [cells[row.name, metric] for metric in METRICS]
-        measured = [shown(e["mean"], e["ci95"], e["metric"]) for e in own]
-        gains = [
-            "" if row.against is None else shown(e["gain"], e["gain_ci95"], e["metric"])
-            for e in own
-        ]
-        coefficient = own[0]["coefficient"]
-        edge = " (edge)" if own[0]["edge"] else ""
-        first = [row.name, "" if coefficient is None else f"{coefficient:g}{edge}"]
-        cited = ["-" if e["cited"] is None else str(e["cited"]) for e in own]
-        lines.append(f"| {' | '.join([*first, *measured, *gains, row.against or '', *cited])} |")
-    lines.append(
-        f"\n{title}. Means over {entries[0]['seeds']} seeds at the end of the budget (early "
+    note = (
+        f"{title}. Means over {entries[0]['seeds']} seeds at the end of the budget (early "
         "stopping: where it stops), 95% confidence intervals (Student's t), gains paired by seed; "
         f"{_diverged(entries)}. Coefficients were searched; edge: the lowest or highest candidate. "
         f"Rank correlation of the rows' means with the paper's: {agreement(entries)}. Cited: Chen "
         "et al. (2020), ResNet-101."
     )
-    return "\n".join(lines)
+    return Table(entries, columns, note=note)
 
 
-def _diverged(entries: Sequence[dict[str, Any]]) -> str:
+def _coefficient(entry: Entry) -> str:
+    if entry["coefficient"] is None:
+        return ""
+    return f"{entry['coefficient']:g}" + (" (edge)" if entry["edge"] else "")
+
+
+def _cited(entry: Entry) -> str:
+    return "-" if entry["cited"] is None else str(entry["cited"])
+
+
+def _diverged(entries: Sequence[Entry]) -> str:
     """Which runs diverged, in words."""
     found = {e["name"]: e for e in entries if e["diverged"]}
     listed = ", ".join(f"{e['diverged']} of {e['seeds']} ({name})" for name, e in found.items())
     return f"diverged: {listed or 'none'}"
 
 
-def agreement(entries: Sequence[dict[str, Any]]) -> str:
+def agreement(entries: Sequence[Entry]) -> str:
     """Spearman's correlation of the rows with the paper's, for each metric."""
     found = []
-    for metric in METRICS:
+    for metric in ON_TARGET:
         pairs = [
             (e["mean"], e["cited"])
             for e in entries
@@ -136,34 +140,30 @@ def rules_rows(records: Sequence[Record], rows: Sequence[Row]) -> list[dict[str,
     runs, entries = by_policy(records), []
     for row in rows:
         for rule, selection in SELECTIONS.items():
-            for metric in METRICS:
+            for metric in ON_TARGET:
                 values = list(values_of(runs, row, metric, rule).values())
-                mean, low, high = mean_ci95(values)
                 entry = {"name": row.name, "rule": rule, "oracle": selection.oracle}
-                entry |= {"metric": metric, "mean": mean, "ci95": [low, high]}
-                entries.append({**entry, "seeds": len(values)})
+                entry |= {"metric": metric, **mean_ci95(values).entry(), "seeds": len(values)}
+                entries.append(entry)
     return entries
 
 
-def rules_markdown(entries: Sequence[dict[str, Any]]) -> str:
-    """The same for people, a table for each metric."""
-    cells = {(e["name"], e["rule"], e["metric"]): e for e in entries}
-    lines = []
-    for metric in METRICS:
-        lines += [
-            f"| {metric}, % | {' | '.join(SELECTIONS)} |",
-            "| --- " * (1 + len(SELECTIONS)) + "|",
+def rules_table(entries: Sequence[Entry]) -> Table:
+    """A part for each metric, a column for each rule."""
+    percent: dict[str, Any] = {"unit": "%", "digits": 1}
+    rules = list(dict.fromkeys(entry["rule"] for entry in entries))
+    parts = [
+        [
+            named(f"{metric}, %"),
+            *(Column(rule, {"metric": metric, "rule": rule}, **percent) for rule in rules),
         ]
-        for name in dict.fromkeys(e["name"] for e in entries):
-            own = [cells[name, rule, metric] for rule in SELECTIONS]
-            values = [shown(e["mean"], e["ci95"], metric) for e in own]
-            lines.append(f"| {name} | {' | '.join(values)} |")
-        lines.append("")
-    lines.append(
+        for metric in ON_TARGET
+    ]
+    note = (
         "Which moment of the same runs is kept (asg_env/selection.py). oracle reads the target's "
         "labels: a bound, not a result."
     )
-    return "\n".join(lines)
+    return Table(entries, parts, note=note)
 
 
 def why_rows(records: Sequence[Record], rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -174,29 +174,25 @@ def why_rows(records: Sequence[Record], rows: Sequence[Row]) -> list[dict[str, A
         for measure in ends[0]:
             for group in ends[0][measure]:
                 values = [end[measure][group] for end in ends]
-                mean, low, high = mean_ci95(values)
-                entry = {"name": row.name, "metric": measure, "group": group, "mean": mean}
-                entries.append({**entry, "ci95": [low, high], "seeds": len(values)})
+                entry = {"name": row.name, "metric": measure, "group": group}
+                entries.append({**entry, **mean_ci95(values).entry(), "seeds": len(values)})
     return entries
 
 
-def why_markdown(entries: Sequence[dict[str, Any]]) -> str:
-    """The same for people, a table for each measure; means only."""
-    cells = {(e["name"], e["metric"], e["group"]): e["mean"] for e in entries}
-    groups = list(dict.fromkeys(e["group"] for e in entries))
-    lines = []
-    for measure in dict.fromkeys(e["metric"] for e in entries):
-        lines += [f"| {measure} | {' | '.join(groups)} |", "| --- " * (1 + len(groups)) + "|"]
-        for name in dict.fromkeys(e["name"] for e in entries):
-            values = [f"{cells[name, measure, group]:.2f}" for group in groups]
-            lines.append(f"| {name} | {' | '.join(values)} |")
-        lines.append("")
-    lines.append(
+def why_table(entries: Sequence[Entry]) -> Table:
+    """A part for each measure, a column for each layer group; means only."""
+    groups = list(dict.fromkeys(entry["group"] for entry in entries))
+    parts = []
+    for measure in dict.fromkeys(entry["metric"] for entry in entries):
+        where = [{"metric": measure, "group": group} for group in groups]
+        means = [Column(w["group"], w, digits=2, ends="never") for w in where]
+        parts.append([named(measure), *means])
+    note = (
         "At the end of the budget, by layer group: the norm of the weights' change, and the linear "
         "CKA of the features with those of the start, on real images of the target. Means over "
         "seeds."
     )
-    return "\n".join(lines)
+    return Table(entries, parts, note=note)
 
 
 # -- plots -----------------------------------------------------------------------------------------
@@ -212,7 +208,7 @@ def plot_points(
     axes = figure.add_subplot()
     cells = {(e["name"], e["metric"]): e for e in entries}
     for i, row in enumerate(rows):
-        y, x = (cells[row.name, metric] for metric in METRICS)
+        y, x = (cells[row.name, metric] for metric in ON_TARGET)
         axes.errorbar(
             *(100 * x["mean"], 100 * y["mean"], _bars(y), _bars(x)),
             fmt="os^Dvp*"[i % 7],
@@ -239,7 +235,7 @@ def plot_curves(records: Sequence[Record], rows: Sequence[Row], title: str, path
     figure = Figure((12, 4.6), 120, layout="constrained")
     runs = by_policy(records)
     budget = budget_of(runs)
-    for axes, metric in zip(figure.subplots(1, 2, sharex=True), METRICS, strict=True):
+    for axes, metric in zip(figure.subplots(1, 2, sharex=True), ON_TARGET, strict=True):
         for i, row in enumerate(rows):
             every = [r for r in runs[row.name].values() if r.error_type is None]
             table = np.array(
@@ -272,15 +268,9 @@ def write_generalization(
     """Write every table and plot into ``out``; return the main table for people."""
     own = played(rows)
     entries = table_rows(records, rows, chosen)
-    text = markdown(entries, rows, title)
-    write_table(text, entries, out)
-    rules, why = rules_rows(records, own), why_rows(records, own)
-    for name, words, found in (
-        ("rules", rules_markdown(rules), rules),
-        ("why", why_markdown(why), why),
-    ):
-        write_atomic(out / f"{name}.md", (words + "\n").encode())
-        write_atomic(out / f"{name}.json", (json.dumps({"rows": finite(found)}) + "\n").encode())
+    text = generalization_table(entries, title).write(out)
+    rules_table(rules_rows(records, own)).write(out, "rules", indent=None)
+    why_table(why_rows(records, own)).write(out, "why", indent=None)
     plot_points(entries, rows, title, out / "table.png")
     plot_curves(records, own, title, out / "curves.png")
     return text

@@ -1,4 +1,4 @@
-"""The rows of the paper's generalization table as data, and the search of their coefficients."""
+"""The rows of the paper's generalization table as data, with the candidates of a search."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from asg_env.evaluation.records import Record
-from asg_env.policies.base import Policy
-from asg_env.policies.digest import digest
-from asg_env.policies.load import make_policy
-from asg_env.policies.schedules import SchedulePolicy
 
 SMALL_AT_ONCE = "small_backbone_poly"  # no warm-up, as the learned policies
 LARGE, SMALL, FROZEN = (
@@ -26,11 +20,11 @@ NO_WARMUP = "small backbone LR + guidance, no warm-up"
 class Row(NamedTuple):
     """One row.
 
-    ``schedule``: of agents/baselines.py; None: the learned policy. ``kwargs``: of the environment.
+    ``schedule``: of SCHEDULES; None: the learned policy. ``kwargs``: of the environment.
     ``coefficient``: the environment's argument that is searched, between ``span``. ``against``: the
     row that it is compared with, the same without its penalty, or with the paper's schedule.
     ``of``, ``rule``: it reads the runs of another row, and which moment of theirs it keeps
-    (asg_env/selection.py).
+    (asg_env/evaluation/selection.py).
     ``cited``: the paper's VisDA-17 and ImageNet accuracy with ResNet-101, % (Chen et al., 2020).
     """
 
@@ -56,27 +50,23 @@ def _penalty(
     return Row(name, SMALL, kwargs, cited, "small backbone LR", STRENGTH, span)
 
 
-ASG = Row(
-    *("ASG", None, {"decide_first": True}, (61.5, 76.7)),
-    *("small backbone LR + guidance", "guidance"),
-)
+GUIDED = "small backbone LR + guidance"
+ASG = Row("ASG", None, {"decide_first": True}, (61.5, 76.7), GUIDED, "guidance")
 ROWS = (
     Row("large LR", LARGE, NO_GUIDANCE, (28.2, 0.8)),
     Row("large LR + guidance", LARGE, {}, (58.7, 76.2), "large LR", "guidance"),
     Row(
-        *("large LR, early stopping", LARGE, NO_GUIDANCE, None, "large LR"),
+        "large LR, early stopping",
+        LARGE,
+        NO_GUIDANCE,
+        None,
+        "large LR",
         of="large LR",
         rule="early_stopping",
     ),
     Row("small backbone LR", SMALL, NO_GUIDANCE, (49.3, 33.1)),
-    Row(
-        *("small backbone LR + guidance", SMALL, {}, (60.2, 76.5)),
-        *("small backbone LR", "guidance"),
-    ),
-    Row(
-        *(NO_WARMUP, SMALL_AT_ONCE, {}, None),
-        *("small backbone LR + guidance", "guidance"),
-    ),
+    Row(GUIDED, SMALL, {}, (60.2, 76.5), "small backbone LR", "guidance"),
+    Row(NO_WARMUP, SMALL_AT_ONCE, {}, None, GUIDED, "guidance"),
     Row("frozen backbone (oracle on ImageNet)", FROZEN, NO_GUIDANCE, (53.3, 77.4)),
     _penalty("ROAD (feature L2)", "feature_l2", (57.1, 77.4)),
     _penalty("vanilla L2 (L2-SP)", "l2_sp", (56.4, 49.1)),
@@ -88,45 +78,6 @@ ROWS = (
     Row("ASG, the same runs", None, {}, None, NO_WARMUP, of="ASG"),
 )
 """Every row; the table is in this order."""
-
-
-class Player:
-    """A row as a policy.
-
-    Args:
-        row: which.
-        inner: who sets the learning rates.
-        name: of the policy in the records.
-        kwargs: more arguments of the environment: the coefficient.
-    """
-
-    def __init__(self, row: Row, inner: Policy, name: str, kwargs: dict[str, Any]) -> None:
-        self.name, self.inner = name, inner
-        self.env_kwargs = {**inner.env_kwargs, **row.kwargs, **kwargs}
-        self.digest = digest({"row": row.name, "policy": inner.digest})
-
-    def begin(
-        self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
-    ) -> None:
-        """As the policy's."""
-        self.inner.begin(group_names, observation_names, seed)
-
-    def act(self, observation: np.ndarray) -> np.ndarray:
-        """As the policy's."""
-        return self.inner.act(observation)
-
-
-def player(row: Row, learned: str | None, coefficient: float | None, name: str) -> Player:
-    """A row with a coefficient; None: the environment's own."""
-    if row.schedule is None:
-        assert learned is not None
-        inner: Policy = make_policy(learned)
-    else:
-        inner = SchedulePolicy(row.schedule)
-    chosen = (
-        {} if row.coefficient is None or coefficient is None else {row.coefficient: coefficient}
-    )
-    return Player(row, inner, name, chosen)
 
 
 def played(rows: Sequence[Row]) -> list[Row]:
@@ -142,10 +93,3 @@ def candidates(row: Row, count: int) -> list[float]:
 def candidate_name(row: Row, coefficient: float) -> str:
     """Of a candidate, in the records of the search."""
     return f"{row.name}: {row.coefficient} {coefficient:g}"
-
-
-def phi(record: Record, guidance: float) -> float:
-    """CE + lambda * KL on inner_valid at the end of a run; infinite if it diverged."""
-    losses = record.evaluations[-1]["inner_valid"]
-    value = losses["ce"] + guidance * losses["kl"]
-    return value if record.error_type is None and np.isfinite(value) else float("inf")
