@@ -1,11 +1,11 @@
-"""What the scripts' command lines share: arguments of the environment, presets, one-line errors."""
+"""What the command lines share: the environment's arguments, presets, how a script ends."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Annotated, Any, TypeVar
 
@@ -13,13 +13,19 @@ import gymnasium as gym
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-import asg_env  # noqa: F401 - registers the ids
-from asg_env.envs import FinetuneEnv
+from asg_env.envs.finetune import FinetuneEnv
 from asg_env.envs.registration import ENTRY_POINTS
+from asg_env.envs.setup import EnvSetup
 from asg_env.tasks.base import Task
 
 Arguments = TypeVar("Arguments")
 Value = int | float | bool | str | None
+TASKS = {
+    "digits": "ASG-Digits-v0",
+    "visda": "ASG-VisDA-v0",
+    "image_folder": "ASG-ImageFolder-v0",
+}
+"""``--task NAME`` is a short way to say ``--env ID``."""
 WORDS: dict[str, bool | None] = {"true": True, "false": False, "none": None}
 
 
@@ -118,19 +124,53 @@ def fitting_variant(task: Task, option: str, name: str | None) -> str | None:
     return name
 
 
-def make_env(env_id: str, kwargs: Mapping[str, Any], option: str | None = None) -> FinetuneEnv:
+def check_env(setup: EnvSetup, option: str | None = None) -> FinetuneEnv:
     """The environment, without wrappers; SystemExit, in one line, if its arguments are wrong.
 
     Args:
-        env_id: its id.
-        kwargs: its arguments.
+        setup: its id and arguments.
         option: what chose the id on the command line; None: ``--env``.
     """
-    with blamed_on(f"{option or f'--env {env_id}'} with --env-kwargs"):
+    with blamed_on(f"{option or f'--env {setup.env}'} with --env-kwargs"):
         try:
-            env = gym.make(env_id, **kwargs).unwrapped
+            env = setup.make().unwrapped
         except gym.error.UnregisteredEnv as error:
             raise ValueError(f"{error} Known: {', '.join(ENTRY_POINTS)}") from error
         if not isinstance(env, FinetuneEnv):
             raise ValueError(f"no fine-tuning; known: {', '.join(ENTRY_POINTS)}")
     return env
+
+
+def make_env(env_id: str, kwargs: Mapping[str, Any], option: str | None = None) -> FinetuneEnv:
+    """:func:`check_env` of an id and arguments."""
+    return check_env(EnvSetup(env_id, kwargs), option)
+
+
+def run(
+    main: Callable[[Any], object],
+    source: type[Any] | Mapping[str, Any] | Callable[[Sequence[str]], Any],
+) -> None:
+    """Run a script: its arguments are read, ``main(args)`` is called, and the process ends.
+
+    An interrupt ends it with one line; a whole number that ``main`` returns is the exit code.
+
+    Args:
+        main: what the script does.
+        source: a dataclass of arguments, presets for :func:`parse_preset`, or a function of the
+            words after the script's name.
+    """
+    try:
+        result = main(read_arguments(source, sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command resumes")
+    if isinstance(result, int):
+        sys.exit(result)
+
+
+def read_arguments(
+    source: type[Any] | Mapping[str, Any] | Callable[[Sequence[str]], Any], argv: Sequence[str]
+) -> Any:
+    """The arguments that a command line gives to a ``source`` of :func:`run`."""
+    if isinstance(source, Mapping):
+        return parse_preset(source, argv)
+    return parse(source, argv) if dataclasses.is_dataclass(source) else source(argv)
