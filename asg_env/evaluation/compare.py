@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 from tqdm import tqdm
 
-import asg_env  # noqa: F401 - registers the ids
 from asg_env.arguments import json_arguments
-from asg_env.envs import FinetuneEnv
+from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.parallel import run_parallel
-from asg_env.evaluation.play import Watch, run_episode
+from asg_env.evaluation.play import play
 from asg_env.evaluation.records import Record, append_records, read_records
-from asg_env.policies.base import Identity, Policy
+from asg_env.policies.base import Identity, Policy, check_policy
 from asg_env.tasks.base import Task
 
 
@@ -59,33 +57,21 @@ def spread(task: Task, variant: str | None, first: int, count: int) -> list[Epis
     return [Episode(names[k % len(names)], first + k) for k in range(rounds * len(names))]
 
 
-def play(
-    policy: Policy, env_id: str, kwargs: dict[str, Any], seed: int, watch: Watch = "nothing"
-) -> Record:
-    """One episode."""
-    env = gym.make(env_id, **kwargs)
-    try:
-        return run_episode(env, policy, env_id, kwargs, seed, watch)
-    finally:
-        env.close()
-
-
 def compare(
-    policies: Sequence[Policy],
-    env_id: str,
-    env_kwargs: dict[str, Any],
+    entrants: Sequence[Policy | Entrant],
+    setup: EnvSetup,
     episodes: Sequence[Episode],
     path: Path,
     processes: int = 2,
-    play: Callable[[Policy, str, dict[str, Any], int], Record] = play,
+    play: Callable[[Policy, EnvSetup, int], Record] = play,
 ) -> list[Record]:
     """Play every policy in every episode; the same seeds, variants and networks for each.
 
     Records are appended to ``path`` as they come; those already there are not played again.
 
     Args:
-        policies: each has its own name.
-        env_id, env_kwargs: the environment; the policies' own arguments are added.
+        entrants: each has its own label; of a bare policy it is the name.
+        setup: the environment; the policies' own arguments are added.
         episodes: each has its own seed.
         path: a JSONL file.
         processes: episodes at a time.
@@ -97,25 +83,19 @@ def compare(
     Raises:
         SystemExit: a record there is not what would be played now, or the images or the network
             changed in between.
+        TypeError: an entrant is no policy; the message says what it lacks.
         ValueError: two policies of one name, or two episodes of one seed.
     """
-    check_names(policies)
-    seeds = [e.seed for e in episodes]
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds {seeds}: expected each once")
-    jobs = {
-        (p.name, e.seed): (p, env_id, {**env_kwargs, **p.env_kwargs, "variant": e.variant}, e.seed)
-        for e in episodes
-        for p in policies
-    }
+    players = as_entrants(entrants)
+    jobs = _jobs(players, setup, episodes)
     found = {(r.policy, r.reset_seed): r for r in read_records(path)}
     done = {key: record for key, record in found.items() if key in jobs}
     if done:
-        problems = known_problems(env_id, jobs[next(iter(done))][2], [e.variant for e in episodes])
+        where = jobs[next(iter(done))].setup
+        problems = known_problems(where, [e.variant for e in episodes])
         for key, record in done.items():
-            policy, _, kwargs, _ = jobs[key]
-            check_record(record, policy, env_id, kwargs, problems, path)
-    left = [job for key, job in jobs.items() if key not in done]
+            check_record(record, jobs[key], problems, path)
+    left = [(play, *job) for key, job in jobs.items() if key not in done]
     with tqdm(total=len(jobs), initial=len(done), desc="comparing") as bar:
 
         def keep(record: Record) -> None:
@@ -124,43 +104,73 @@ def compare(
             bar.update()
 
         if left:
-            run_parallel(play, left, processes, keep)
+            run_parallel(_play, left, processes, keep)
     check_one_problem(list(done.values()), path)
-    return [done[p.name, e.seed] for p in policies for e in episodes]
+    return [done[who.label, e.seed] for who in players for e in episodes]
 
 
-def check_names(policies: Sequence[Policy]) -> None:
-    """ValueError if two policies have one name: their records could not be told apart."""
-    names = [policy.name for policy in policies]
+class _Job(NamedTuple):
+    entrant: Entrant
+    setup: EnvSetup
+    seed: int
+
+
+def _jobs(
+    entrants: Sequence[Entrant], setup: EnvSetup, episodes: Sequence[Episode]
+) -> dict[tuple[str, int], _Job]:
+    """What is to be played, by label and seed, in the order of play."""
+    check_names(entrants)
+    seeds = [e.seed for e in episodes]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds {seeds}: expected each once")
+    return {
+        (who.label, e.seed): _Job(
+            who, setup.updated(**who.policy.env_kwargs, variant=e.variant), e.seed
+        )
+        for e in episodes
+        for who in entrants
+    }
+
+
+def _play(
+    play: Callable[[Policy, EnvSetup, int], Record], entrant: Entrant, setup: EnvSetup, seed: int
+) -> Record:
+    return play(entrant.policy, setup, seed).by(entrant.identity)
+
+
+def as_entrants(policies: Sequence[Policy | Entrant]) -> list[Entrant]:
+    """Entrants, where a bare policy is who its name says; TypeError if one is no policy."""
+    made = []
+    for one in policies:
+        check_policy(one.policy if isinstance(one, Entrant) else one)
+        made.append(one if isinstance(one, Entrant) else Entrant(one, Identity(one.name)))
+    return made
+
+
+def check_names(entrants: Sequence[Entrant]) -> None:
+    """ValueError if two have one label: their records could not be told apart."""
+    names = [who.label for who in entrants]
     if len(set(names)) < len(names):
         raise ValueError(f"names of policies, {', '.join(names)}: expected each once")
 
 
-def known_problems(env_id: str, kwargs: dict[str, Any], variants: Sequence[str | None]) -> set[str]:
+def known_problems(setup: EnvSetup, variants: Sequence[str | None]) -> set[str]:
     """Fingerprints of the problems that an episode can be about."""
-    env = gym.make(env_id, **kwargs).unwrapped
-    assert isinstance(env, FinetuneEnv)
+    task = setup.make_unwrapped().task
     names = set[str | None]()
     for name in variants:
-        names |= set(env.task.variants(name)) if name in ("train", "test") else {name}
-    return {env.task.load(name).fingerprint for name in names}
+        names |= set(task.variants(name)) if name in ("train", "test") else {name}
+    return {task.load(name).fingerprint for name in names}
 
 
-def check_record(
-    record: Record,
-    policy: Policy,
-    env_id: str,
-    kwargs: Mapping[str, Any],
-    problems: Collection[str],
-    path: Path,
-) -> None:
+def check_record(record: Record, job: _Job, problems: Collection[str], path: Path) -> None:
     """Raise SystemExit, saying what differs, unless this episode would be played now."""
-    now = json_arguments(kwargs)
+    now = json_arguments(job.setup.kwargs)
     names = dict.fromkeys([*now, *record.kwargs])
-    pairs: dict[str, tuple[Any, Any]] = {"env_id": (record.env_id, env_id)}
+    pairs: dict[str, tuple[Any, Any]] = {"env_id": (record.env_id, job.setup.env)}
     pairs |= {name: (record.kwargs.get(name), now.get(name)) for name in names}
     differ = [f"{name} was {was!r}, is {is_!r}" for name, (was, is_) in pairs.items() if was != is_]
-    if record.policy_digest != policy.digest:
+    if record.policy_digest != job.entrant.policy.digest:
         older = " (or an older version wrote it)" if not record.policy_digest else ""
         differ.append(f"the policy is another one now{older}")
     if record.problem not in problems:

@@ -11,8 +11,9 @@ import gymnasium as gym
 import numpy as np
 
 from asg_env.arguments import json_arguments
+from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.records import Record
-from asg_env.policies.base import Policy
+from asg_env.policies.base import Identity, Policy
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def decide(
 def record_of(
     env: gym.Env[Any, Any],
     policy: Policy,
-    run: tuple[str, dict[str, Any], int],
+    setup: EnvSetup,
+    seed: int,
     moments: Sequence[tuple[int, dict[str, float]]],
     decisions: Sequence[Decision],
     final: dict[str, float],
@@ -64,8 +66,9 @@ def record_of(
 
     Args:
         env: what it was played on.
-        policy: who played it.
-        run: the environment's id and arguments, and the reset's seed.
+        policy: who played it; its name is the agent.
+        setup: what ``env`` was made of, its arguments as JSON values.
+        seed: the reset's.
         moments: optimizer steps done and ``info["losses"]``, at the start and after each decision.
         decisions: all of them.
         final: ``evaluate("test")`` at the end.
@@ -73,14 +76,16 @@ def record_of(
     u: Any = env.unwrapped
     last = decisions[-1]
     return Record(
-        *(
-            policy.name,
-            *run,
-            u.group_names,
-            [d.action for d in decisions],
-            [d.reward for d in decisions],
-        ),
-        *([d.lr_scale for d in decisions], [steps for steps, _ in moments], final),
+        policy=policy.name,
+        env_id=setup.env,
+        kwargs=dict(setup.kwargs),
+        reset_seed=seed,
+        groups=u.group_names,
+        actions=[d.action for d in decisions],
+        rewards=[d.reward for d in decisions],
+        lr_scales=[d.lr_scale for d in decisions],
+        steps=[steps for steps, _ in moments],
+        final=final,
         terminated=last.terminated,
         truncated=last.truncated,
         error_type=last.error_type,
@@ -90,6 +95,7 @@ def record_of(
         problem=u.problem.fingerprint,
         losses=[losses for _, losses in moments],
         policy_digest=policy.digest,
+        **Identity(policy.name)._asdict(),
     )
 
 
@@ -110,18 +116,17 @@ Watch = Literal["nothing", "end", "all"]
 def run_episode(
     env: gym.Env[Any, Any],
     policy: Policy,
-    env_id: str,
-    kwargs: dict[str, Any],
+    setup: EnvSetup,
     seed: int,
     watch: Watch = "nothing",
 ) -> Record:
-    """Play one episode of ``env``, made by ``gymnasium.make(env_id, **kwargs)``, with a policy.
+    """Play one episode of ``env``, which ``setup`` made, with a policy.
 
     Raises:
         TypeError, ValueError: before the first step: an argument that no record could note.
     """
     u: Any = env.unwrapped
-    run = env_id, json_arguments(kwargs), seed
+    noted = noted_setup(setup)
     observation, info = env.reset(seed=seed)
     policy.begin(u.group_names, u.observation_names, seed)
     moments, decisions = [(info["steps"], info["losses"])], list[Decision]()
@@ -133,5 +138,19 @@ def run_episode(
         if watch == "all" or (watch == "end" and decision.last):
             seen.append(look(env, info["steps"]))
     final = seen[-1]["test"] if seen else u.evaluate("test")
-    record = record_of(env, policy, run, moments, decisions, final)
+    record = record_of(env, policy, noted, seed, moments, decisions, final)
     return dataclasses.replace(record, evaluations=seen)
+
+
+def noted_setup(setup: EnvSetup) -> EnvSetup:
+    """The same with arguments as JSON values; TypeError or ValueError if one has none."""
+    return dataclasses.replace(setup, kwargs=json_arguments(setup.kwargs))
+
+
+def play(policy: Policy, setup: EnvSetup, seed: int, watch: Watch = "nothing") -> Record:
+    """One episode in an environment of its own."""
+    env = setup.make()
+    try:
+        return run_episode(env, policy, setup, seed, watch)
+    finally:
+        env.close()

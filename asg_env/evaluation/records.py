@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,9 @@ from typing import Any
 import numpy as np
 
 from asg_env.arguments import json_arguments
+from asg_env.policies.base import Identity
+
+LABEL = re.compile(r"(.+?) #(\d+)(?: @(\d+))?")  # of records that do not know who played
 
 
 def versions() -> dict[str, str]:
@@ -40,6 +45,7 @@ class Record:
     fingerprint of images and network; ``losses`` (decisions + 1) is ``info["losses"]`` at the start
     and after each decision. ``policy_digest`` is the policy's. These four are empty in records of
     older versions. ``evaluations``: what was looked at on the way (:func:`look`), if anything.
+    ``agent``, ``training_seed`` and ``update`` are who played, ``policy`` is what tables call it.
     """
 
     policy: str
@@ -63,6 +69,18 @@ class Record:
     losses: list[dict[str, float]] = field(default_factory=list)
     policy_digest: str = ""
     evaluations: list[dict[str, Any]] = field(default_factory=list)
+    agent: str = ""
+    training_seed: int | None = None
+    update: int | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """Who played."""
+        return Identity(self.agent or self.policy, self.training_seed, self.update)
+
+    def by(self, identity: Identity) -> Record:
+        """The same, played by this one."""
+        return dataclasses.replace(self, policy=identity.label, **identity._asdict())
 
     @property
     def episode_return(self) -> float:
@@ -77,9 +95,19 @@ class Record:
     def from_json(line: str) -> Record:
         """A record of its line; ValueError if the line is none."""
         try:
-            return Record(**json.loads(line))
-        except (json.JSONDecodeError, TypeError) as error:
+            return Record(**_upgraded(json.loads(line)))
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"not a record: {line[:80]!r}... ({error})") from error
+
+
+def _upgraded(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of any version as those of this one: older records name who played by a label."""
+    if "agent" in fields:
+        return fields
+    found = LABEL.fullmatch(fields["policy"])
+    agent, *numbers = found.groups() if found else (fields["policy"], None, None)
+    seed, update = (None if number is None else int(number) for number in numbers)
+    return {**fields, **Identity(agent, seed, update)._asdict()}
 
 
 def read_records(path: str | os.PathLike[str]) -> Iterator[Record]:

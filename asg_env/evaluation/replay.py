@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
+from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.play import Watch, run_episode
 from asg_env.evaluation.records import Record
+
+NEWER = ("dataset", "problem", "losses", "agent")  # fields that records of older versions lack
 
 
 class _Replayed:
@@ -43,20 +45,24 @@ def replay(record: Record) -> list[str]:
     Returns:
         The differences found, in words; empty if rewards and final evaluation match exactly.
     """
-    setup = {"device": record.device, "threads": record.threads}
-    env = gym.make(record.env_id, **{**record.kwargs, **setup})
+    setup = EnvSetup(record.env_id, record.kwargs)
+    env = setup.updated(device=record.device, threads=record.threads).make()
     policy = _Replayed(record, env.action_space.dtype)
     try:
-        watch = _watched(record)
-        again = run_episode(env, policy, record.env_id, record.kwargs, record.reset_seed, watch)
+        again = run_episode(env, policy, setup, record.reset_seed, _watched(record))
     except StopIteration:
         return [f"the episode goes on after the recorded {len(record.actions)} decisions"]
     finally:
         env.close()
+    return _differences(record, again.by(record.identity))
+
+
+def _differences(record: Record, again: Record) -> list[str]:
+    """What is not the same, in words; what an older version did not note is left out."""
     found = []
     for name in (f.name for f in dataclasses.fields(Record) if f.name != "versions"):
         was, now = getattr(record, name), getattr(again, name)
-        unnoted = name in ("dataset", "problem", "losses") and not was
+        unnoted = name in NEWER and not was
         if repr(was) != repr(now) and not unnoted:  # repr, so that NaN equals NaN
             found.append(f"{name}: recorded {was}, now {now}")
     if found and again.versions != record.versions:
