@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from asg_env.cli import TASKS, EnvKwargs
+from asg_env.cli import TASKS, EnvKwargs, check_env
+from asg_env.envs.finetune import FinetuneEnv
 from asg_env.envs.setup import EnvSetup
 
 TaskName = Literal["digits", "visda", "image_folder"]
@@ -48,6 +49,11 @@ class TaskArgs:
         """The environment; ``first`` are arguments that --env-kwargs may change."""
         small = QUICK if self.quick else {}
         return EnvSetup(self.env or TASKS[self.task], {**first, **self.env_kwargs, **small})
+
+    def make(self, setup: EnvSetup | None = None) -> FinetuneEnv:
+        """The environment of a setup, by default of :meth:`setup`; SystemExit if an argument is
+        wrong."""
+        return check_env(self.setup() if setup is None else setup, self.option)
 
     def folder(self, experiment: str) -> Path:
         """Where an experiment writes that was told no folder."""

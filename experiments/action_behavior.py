@@ -51,12 +51,12 @@ def by_agent(records: Sequence[Record], args: Args) -> dict[str, list[Record]]:
     """Records of whole episodes by agent; the training seeds of an agent together."""
     found: dict[str, list[Record]] = {}
     for record in records:
-        agent = record.agent
+        agent = record.identity.agent
         if record.error_type is None and (not args.agents or agent in args.agents):
             found.setdefault(agent, []).append(record)
     missing = [name for name in args.agents if name not in found]
     if missing or not found:
-        known = ", ".join(dict.fromkeys(r.agent for r in records))
+        known = ", ".join(dict.fromkeys(r.identity.agent for r in records))
         raise SystemExit(
             f"--agents: no record of {', '.join(missing) or 'any'}; there are: {known}"
         )

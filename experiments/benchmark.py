@@ -34,14 +34,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from asg_env.cli import (
-    blamed_on,
-    check_at_least,
-    check_env,
-    fitting_variant,
-    refuse_env_kwargs,
-    run,
-)
+from asg_env.cli import blamed_on, check_at_least, fitting_variant, refuse_env_kwargs, run
 from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.commands import Command, run_commands
 from asg_env.evaluation.compare import Entrant, Episode, compare, spread
@@ -311,7 +304,7 @@ def checked(args: Args) -> tuple[Setup, Task]:
         raise SystemExit(f"--episodes {args.episodes}: expected a multiple of {UPDATE}")
     refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     setup = args.setup(**FIRST)
-    task = check_env(setup, args.option).task
+    task = args.make(setup).task
     plan = (16, 2) if args.quick else (args.episodes, args.snapshots)
     variant = fitting_variant(task, "--variant", args.variant)
     test_variant = fitting_variant(task, "--test-variant", args.test_variant)

@@ -33,7 +33,8 @@ import numpy as np
 
 from asg_env.cli import blamed_on, check_at_least, check_env, refuse_env_kwargs, run
 from asg_env.envs.setup import EnvSetup
-from asg_env.evaluation.compare import compare, drawn, play
+from asg_env.evaluation.compare import compare, drawn
+from asg_env.evaluation.play import play
 from asg_env.evaluation.records import Record
 from asg_env.experiment import TaskArgs
 from asg_env.learning.checkpoint import open_run
@@ -124,8 +125,9 @@ def player(row: Row, learned: Policy | None, coefficient: float | None, name: st
     inner = learned if row.schedule is None else SchedulePolicy(row.schedule)
     if inner is None:
         raise ValueError(f"row {row.name!r} is of a learned policy, and there is none")
-    searched = row.coefficient is not None and coefficient is not None
-    return Player(row, inner, name, {row.coefficient: coefficient} if searched else {})
+    if row.coefficient is None or coefficient is None:
+        return Player(row, inner, name, {})
+    return Player(row, inner, name, {row.coefficient: coefficient})
 
 
 def phi(record: Record, guidance: float) -> float:
@@ -192,7 +194,7 @@ def main(args: Args) -> str:
         own = {**args.env_kwargs, "data_root": args.data_root}
         args = dataclasses.replace(args, data_root=None, env_kwargs=own)
     setup = args.setup()
-    env = check_env(setup.updated(variant=args.variant), args.option)  # before it writes anything
+    env = args.make(setup.updated(variant=args.variant))  # before it writes anything
     learned = None if args.policy is None else load_fitting(args, setup)
     open_run(out, args.noted())
     if args.quick:

@@ -28,9 +28,10 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 
-from asg_env.cli import check_at_least, check_env, refuse_env_kwargs, run
+from asg_env.cli import check_at_least, refuse_env_kwargs, run
 from asg_env.envs import FinetuneEnv
 from asg_env.envs.rewards import REWARDS, Transition, capped
+from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.compare import compare, drawn
 from asg_env.evaluation.play import run_episode
 from asg_env.evaluation.records import Record
@@ -142,13 +143,11 @@ def loss_name(term: str, images: int | None) -> str:
     return f"valid_{term}" if images is None else f"valid_{term}_{images}"
 
 
-def play_probed(
-    policy: Policy, env_id: str, kwargs: dict[str, Any], seed: int, probes: Sequence[int]
-) -> Record:
+def play_probed(policy: Policy, setup: EnvSetup, seed: int, probes: Sequence[int]) -> Record:
     """One episode, with the losses that a reward would read on few images."""
-    env = Probed(gym.make(env_id, **kwargs), probes)
+    env = Probed(setup.make(), probes)
     try:
-        return run_episode(env, policy, env_id, kwargs, seed)
+        return run_episode(env, policy, setup, seed)
     finally:
         env.close()
 
@@ -330,7 +329,7 @@ def main(args: Args) -> str:
     check_at_least(2, args, "policies")
     refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     setup = args.setup()
-    env = check_env(setup, args.option)
+    env = args.make(setup)
     names = variant_names(args, env)
     open_run(out, args.noted())
     policies = [RandomPath(k) for k in range(6 if args.quick else args.policies)]

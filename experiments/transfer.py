@@ -19,14 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asg_env.cli import (
-    blamed_on,
-    check_at_least,
-    check_env,
-    fitting_variant,
-    refuse_env_kwargs,
-    run,
-)
+from asg_env.cli import blamed_on, check_at_least, fitting_variant, refuse_env_kwargs, run
 from asg_env.evaluation.compare import Entrant, compare, spread
 from asg_env.experiment import EVAL_SEED, FIRST, OWN_OPTIONS, TaskArgs, TaskName
 from asg_env.learning.checkpoint import open_run
@@ -97,7 +90,7 @@ def main(args: Args) -> str:
     refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     out = args.out or args.folder("transfer")
     setup = args.setup(**FIRST)
-    task = check_env(setup, args.option).task
+    task = args.make(setup).task
     variant = fitting_variant(task, "--test-variant", args.test_variant)
     opponents = entrants(args.opponents, args.trust, "--opponents")
     players = [*entrants(args.policies, args.trust, "--policies", "transferred "), *opponents]

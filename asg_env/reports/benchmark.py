@@ -43,7 +43,7 @@ def failures(records: Sequence[Record]) -> dict[str, int]:
     """By agent, how many episodes ended in an error (a divergence)."""
     found: dict[str, int] = {}
     for record in records:
-        agent = record.agent
+        agent = record.identity.agent
         found[agent] = found.get(agent, 0) + (record.error_type is not None)
     return found
 
