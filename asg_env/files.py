@@ -40,6 +40,12 @@ def drop_leftovers(path: str | os.PathLike[str]) -> None:
         leftover.unlink()
 
 
+def keep_lines(path: Path, count: int) -> None:
+    """Drop what a log says beyond its first lines: what came after the last checkpoint."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    write_atomic(path, "".join(lines[:count]).encode())
+
+
 def write_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: dict[str, str]
 ) -> None:

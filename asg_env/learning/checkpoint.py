@@ -1,16 +1,16 @@
-"""Checkpoints of a training run and the folder they live in. No pickle."""
+"""Checkpoints of a training: weights, optimizer state, updates done. No pickle."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from asg_env.files import read_tensors, write_atomic
+from asg_env.files import keep_lines, read_tensors, write_atomic  # noqa: F401
+from asg_env.learning.run_folder import due, open_run  # noqa: F401 - until everyone has moved
 
 FILE = "checkpoint.safetensors"
 
@@ -64,40 +64,3 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         raise ValueError(
             f"{path} is no whole checkpoint ({error}); delete it to start over"
         ) from error
-
-
-def open_run(folder: Path, args: dict[str, Any]) -> None:
-    """Make the folder, or check that the run in it has the same arguments.
-
-    Raises:
-        SystemExit: the folder cannot be written, or holds a run with other arguments.
-    """
-    args = json.loads(json.dumps(args, default=str))
-    path = folder / "args.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            write_atomic(path, (json.dumps(args, indent=1) + "\n").encode())
-    except OSError as error:
-        raise SystemExit(f"--out {folder} cannot be written: {error}") from error
-    try:
-        before = json.loads(path.read_text())
-    except ValueError as error:
-        raise SystemExit(f"{path} is damaged ({error}); delete {folder} to start over") from error
-    for name in args:
-        if name != "out" and before.get(name) != args[name]:
-            raise SystemExit(
-                f"--out {folder} holds a run with {name}={before.get(name)!r}, not "
-                f"{args[name]!r}: choose another --out, or delete it"
-            )
-
-
-def due(done: int, total: int, count: int) -> bool:
-    """Whether one of ``count`` moments at equal distances in 1..total is ``done``."""
-    return done * count // total > (done - 1) * count // total
-
-
-def keep_lines(path: Path, count: int) -> None:
-    """Drop what a log says beyond its first lines: what came after the last checkpoint."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    write_atomic(path, "".join(lines[:count]).encode())
