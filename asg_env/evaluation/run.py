@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from asg_env.arguments import json_arguments
 from asg_env.deploy import save_student
 from asg_env.envs import FinetuneEnv
-from asg_env.evaluation.play import Decision, decide, record_of
+from asg_env.envs.setup import EnvSetup
+from asg_env.evaluation.play import Decision, decide, noted_setup, record_of
 from asg_env.evaluation.records import Record
-from asg_env.evaluation.selection import SELECTIONS, Evaluation
-from asg_env.files import drop_leftovers
-from asg_env.learning.checkpoint import keep_lines
-from asg_env.policies.base import Policy
+from asg_env.evaluation.selection import SELECTIONS, Evaluation, Selection
+from asg_env.files import drop_leftovers, keep_lines
+from asg_env.policies.base import Policy, check_policy
 
 
 class DamagedRun(ValueError):
@@ -90,26 +89,27 @@ class Run:
 
     Args:
         folder: where its files are.
-        env_id: the environment's id.
-        kwargs: the environment's arguments; TypeError or ValueError if no record could note one.
-        env: made by ``gymnasium.make(env_id, **kwargs)``, unwrapped.
-        policy: what sets the learning rates.
+        setup: the environment's; TypeError or ValueError if no record could note an argument.
+        env: what ``setup`` made, unwrapped.
+        policy: what sets the learning rates; TypeError if it is none.
         seed: of the reset and of the policy.
-        select: a key of SELECTIONS: which student is kept.
+        select: which student is kept: a key of SELECTIONS, ``"module:attribute"``, a Selection or
+            a class of one; ValueError if it is unknown, TypeError if it lacks something.
         save_every: decisions between further snapshots; 0: none.
     """
 
     folder: Path
-    env_id: str
-    kwargs: dict[str, Any]
+    setup: EnvSetup
     env: FinetuneEnv
     policy: Policy
     seed: int = 0
-    select: str = "last"
+    select: str | Selection | type[Selection] = "last"
     save_every: int = 0
 
     def __post_init__(self) -> None:
-        self.kwargs = json_arguments(self.kwargs)
+        self.setup = noted_setup(self.setup)
+        self.selection = SELECTIONS.find(self.select)
+        check_policy(self.policy)
         self.rows: list[Row] = []
         self.metrics = self.folder / "metrics.jsonl"
         self.snapshot = self.folder / "snapshot.safetensors"
@@ -197,8 +197,12 @@ class Run:
         """Log a moment; where it is due, evaluate and save."""
         due = self._due(info["steps"], outcome)
         row = Row(
-            *(info["decision"], info["steps"], info["steps"] / self.env.epoch_length),
-            *(info["losses"], outcome, info["rewards"]),
+            decision=info["decision"],
+            steps=info["steps"],
+            epoch=info["steps"] / self.env.epoch_length,
+            losses=info["losses"],
+            outcome=outcome,
+            rewards=info["rewards"],
             evaluation=self._evaluate() if due else None,
             observation=observation.tolist(),
             similarity=self.env.similarity() if due else None,
@@ -228,14 +232,16 @@ class Run:
     def _keep_student(self) -> None:
         """Write the student if the rule chooses the newest evaluation, and that is of now."""
         rows = self.evaluations
-        if self.rows[-1].evaluation and SELECTIONS[self.select].choose(rows) == len(rows) - 1:
-            facts = {"rule": self.select, "steps": rows[-1].steps, "epoch": rows[-1].epoch}
-            save_student(self.student, self.env, self.env_id, self.kwargs, facts)
+        if self.rows[-1].evaluation and self.selection.choose(rows) == len(rows) - 1:
+            rule = self.select if isinstance(self.select, str) else self.selection.name
+            facts = {"rule": rule, "steps": rows[-1].steps, "epoch": rows[-1].epoch}
+            save_student(self.student, self.env, self.setup.env, dict(self.setup.kwargs), facts)
 
     def _record(self) -> Record:
         decisions = [row.outcome for row in self.rows if row.outcome is not None]
         final = self.rows[-1].evaluation
         assert final is not None
-        run = self.env_id, self.kwargs, self.seed
         moments = [(row.steps, row.losses) for row in self.rows]
-        return record_of(self.env, self.policy, run, moments, decisions, final["test"])
+        return record_of(
+            self.env, self.policy, self.setup, self.seed, moments, decisions, final["test"]
+        )

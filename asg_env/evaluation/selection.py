@@ -3,7 +3,7 @@
 A rule reads the run's evaluations and names one of them. It may look at any number of them, but it
 never goes back to one that it passed over: if it chooses row k of a run, it also chooses row k of
 the run that ended there. So the weights to keep are known when they are there to be kept. A rule of
-another kind is one class and one row of :data:`SELECTIONS`.
+another kind is one class, registered in :data:`SELECTIONS` or named by ``"module:attribute"``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+from asg_env.registry import Registry
 
 METRIC = "accuracy"  # what the rules compare, an entry of ``evaluate``
 
@@ -142,14 +144,7 @@ def _first_best(keys: Iterable[tuple[float, ...]]) -> int:
     return ordered.index(max(ordered))
 
 
-SELECTIONS: dict[str, Selection] = {
-    rule.name: rule
-    for rule in (
-        Last(),
-        InnerValid(),
-        EarlyStopping(),
-        FixedFraction("half", 0.5),
-        OracleTarget(),
-    )
-}
-"""Every rule by name."""
+SELECTIONS: Registry[Selection] = Registry("select", needs=("name", "oracle", "choose"))
+"""Every rule by name; :meth:`~asg_env.registry.Registry.register` adds one."""
+for rule in (Last(), InnerValid(), EarlyStopping(), FixedFraction("half", 0.5), OracleTarget()):
+    SELECTIONS.register(rule.name, rule)

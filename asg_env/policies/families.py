@@ -183,15 +183,21 @@ class TunedPolicy:
 
     def save(self, path: Path) -> None:
         """Write it as JSON, which :func:`load_tuned` reads."""
-        content = {"family": self.family, "parameters": self.parameters, "groups": self.groups}
+        content = {
+            "kind": "family",
+            "family": self.family,
+            "parameters": self.parameters,
+            "groups": self.groups,
+        }
         write_atomic(path, (json.dumps({**content, "name": self.name}, indent=1) + "\n").encode())
 
 
 def load_tuned(path: Path) -> TunedPolicy:
     """A policy that :meth:`TunedPolicy.save` wrote; ValueError if the file is none."""
     try:
-        policy = TunedPolicy(**json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
+        fields = json.loads(path.read_text())
+        policy = TunedPolicy(**{k: v for k, v in fields.items() if k != "kind"})
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} holds no tuned schedule ({error})") from error
     if policy.family not in FAMILIES:
         raise ValueError(f"{path}: unknown family {policy.family!r}; known: {', '.join(FAMILIES)}")

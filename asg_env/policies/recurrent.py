@@ -275,7 +275,8 @@ def sample(logits: Tensor, generator: torch.Generator) -> Tensor:
 def save_policy(network: RecurrentPolicy, folder: Path, stem: str = "policy") -> Path:
     """Write ``STEM.safetensors`` and ``STEM.json``; return the former's path."""
     path = folder / f"{stem}.safetensors"
-    text = json.dumps(dataclasses.asdict(network.args), indent=1) + "\n"
+    about = {"kind": "recurrent", **dataclasses.asdict(network.args)}
+    text = json.dumps(about, indent=1) + "\n"
     write_atomic(path.with_suffix(".json"), text.encode())
     write_atomic(path, save(network.state_dict()))
     return path
@@ -299,10 +300,11 @@ def load_policy(path: str | Path) -> RecurrentPolicy:
         if not file.is_file():
             raise FileNotFoundError(f"no policy file {file}; agents/reinforce.py writes it")
     try:
-        args = PolicyArgs(**json.loads(path.with_suffix(".json").read_text()))
+        fields = json.loads(path.with_suffix(".json").read_text())
+        args = PolicyArgs(**{k: v for k, v in fields.items() if k != "kind"})
         network = RecurrentPolicy(args)
         network.load_state_dict(read_tensors(path)[0])
-    except (TypeError, RuntimeError, ValueError) as error:
+    except (TypeError, RuntimeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is no policy of this version: {error}") from error
     return network
 
