@@ -14,7 +14,7 @@ snapshot, and ends with the same bits. ``--out`` then holds:
     model = load_student("runs/finetune/student.safetensors")  # a plain nn.Module, in eval mode
     name = model.classes[model(model.preprocess(PIL.Image.open("photo.jpg"))).argmax()]
 
-``summary.md``, ``summary.json``: what each rule of asg_env/selection.py would have kept;
+``summary.md``, ``summary.json``: what each rule would have kept;
 ``run.png``: accuracies and learning rates over time; ``metrics.jsonl``: a line for each decision,
 with an evaluation where an epoch has ended; ``tensorboard``: the same as curves; ``record.json``:
 the run, for experiments/replay.py; ``snapshot.safetensors``, ``args.json``: to continue.
@@ -28,15 +28,15 @@ import sys
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from asg_env.cli import EnvKwargs, blamed_on, make_env, parse_preset
-from asg_env.envs.arguments import check_choice
+from asg_env.cli import EnvKwargs, blamed_on, check_env, parse_preset, run
+from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.run import DamagedRun, Run
 from asg_env.evaluation.selection import SELECTIONS
 from asg_env.learning.checkpoint import open_run
+from asg_env.policies import load
 from asg_env.policies.base import Policy
-from asg_env.policies.load import make_policy
 from asg_env.reports.comparison import ORACLE_NOTE, write_run_report
 
 
@@ -51,7 +51,9 @@ class Args:
     env_kwargs: EnvKwargs = field(default_factory=dict)
     """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 channels_last true"""
     policy: str = "small_backbone_cosine"
-    """A schedule of agents/baselines.py by name, or the folder or a file of a learned policy."""
+    """A schedule by name, or the folder or a file of a policy."""
+    trust: tuple[str, ...] = ()
+    """Modules that a policy's file may name as its loader."""
     actions: Literal["own", "greedy", "sampled"] = "own"
     """Whether a learned policy samples its actions. "own": as it was made for (paper: sampled)."""
     epochs: float | None = None
@@ -59,8 +61,8 @@ class Args:
     seed: int = 0
     """Seed of the new head, the batch order and the policy."""
     select: str = "last"
-    """Which weights are kept: "last", "inner_valid", "oracle" (it reads target labels), or another
-    rule of asg_env/selection.py."""
+    """Which weights are kept: "last", "inner_valid", "oracle" (it reads target labels), another
+    rule of SELECTIONS, or "module:attribute"."""
     save_every: int = 0
     """Decisions between snapshots; 0: only where an epoch has ended."""
     out: Path = Path("runs/finetune")
@@ -87,30 +89,30 @@ GREEDY = {"own": None, "greedy": True, "sampled": False}
 QUICK = {"budget": 20, "window": 5}
 
 
-def env_kwargs(args: Args, policy: Policy) -> dict[str, Any]:
-    """All arguments of the environment; SystemExit if two sources disagree."""
+def env_setup(args: Args, policy: Policy) -> EnvSetup:
+    """The environment with all arguments; SystemExit if two sources disagree."""
     for name, value in policy.env_kwargs.items():
         if args.env_kwargs.get(name, value) != value:
             raise SystemExit(
                 f"--env-kwargs {name} {args.env_kwargs[name]}: the policy {policy.name!r} needs "
                 f"{value!r}; leave it out"
             )
-    kwargs: dict[str, Any] = {**args.env_kwargs, **policy.env_kwargs}
+    setup = EnvSetup(args.env, args.env_kwargs).updated(**policy.env_kwargs)
     if args.quick:
-        return {**kwargs, **QUICK}
-    return kwargs if args.epochs is None else {**kwargs, "budget": _budget(args, kwargs)}
+        return setup.updated(**QUICK)
+    return setup if args.epochs is None else setup.updated(budget=_budget(args, setup))
 
 
-def _budget(args: Args, kwargs: dict[str, Any]) -> int:
+def _budget(args: Args, setup: EnvSetup) -> int:
     """``args.epochs`` in optimizer steps."""
-    if "budget" in kwargs:
+    if "budget" in setup.kwargs:
         raise SystemExit(
             "--epochs and --env-kwargs budget both say how long to train: leave one out "
             "(--epochs None leaves it to budget)"
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the environment of the run warns again
-        length = make_env(args.env, {**kwargs, "budget": 1, "window": 1}).epoch_length
+        length = check_env(setup.updated(budget=1, window=1)).epoch_length
     steps = (args.epochs or 0) * length
     if not (math.isfinite(steps) and round(steps) >= 1):
         raise SystemExit(f"--epochs {args.epochs}: expected one step at least, that is 1/{length}")
@@ -120,28 +122,28 @@ def _budget(args: Args, kwargs: dict[str, Any]) -> int:
 def prepare(args: Args) -> Run:
     """The run that the arguments ask for; SystemExit, before anything is written, if one is bad."""
     with blamed_on("arguments"):
-        check_choice("--select", args.select, SELECTIONS)
+        SELECTIONS.find(args.select)
         for option, value in (("--seed", args.seed), ("--save-every", args.save_every)):
             if value < 0:
                 raise ValueError(f"{option} {value}: expected a whole number >= 0")
     with blamed_on("--policy"):
-        policy = make_policy(args.policy, GREEDY[args.actions])
-    kwargs = env_kwargs(args, policy)
-    env = make_env(args.env, kwargs)
+        policy = load(args.policy, GREEDY[args.actions], args.trust)
+    setup = env_setup(args, policy)
+    env = check_env(setup)
     with blamed_on("--policy"):
         policy.begin(env.group_names, env.observation_names, args.seed)
-    return Run(args.out, args.env, kwargs, env, policy, args.seed, args.select, args.save_every)
+    return Run(args.out, setup, env, policy, args.seed, args.select, args.save_every)
 
 
 def main(args: Args) -> None:
     """Fine-tune, or go on with it, and report."""
-    run = prepare(args)
+    tuning = prepare(args)
     open_run(args.out, dataclasses.asdict(args))
-    if SELECTIONS[args.select].oracle:
+    if tuning.selection.oracle:
         print(f"warning: --select {args.select}: {ORACLE_NOTE}", file=sys.stderr)
     try:
-        record = run.train()
-        print(write_run_report(record, run.evaluations, args.select, run.env.title, args.out))
+        record = tuning.train()
+        print(write_run_report(record, tuning.evaluations, args.select, tuning.env.title, args.out))
     except DamagedRun as error:
         raise SystemExit(f"{error}; choose another --out, or delete {args.out}") from error
     except OSError as error:
@@ -157,7 +159,4 @@ def parse(argv: list[str]) -> Args:
 
 
 if __name__ == "__main__":
-    try:
-        main(parse(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command resumes")
+    run(main, parse)

@@ -17,7 +17,7 @@ import gymnasium as gym
 import tyro
 from tqdm import tqdm
 
-from asg_env.cli import parse
+from asg_env.cli import run
 from asg_env.evaluation.records import Record
 from asg_env.evaluation.replay import replay
 
@@ -109,7 +109,7 @@ def differences(record: Record) -> list[str]:
 
 
 def main(args: Args) -> int:
-    """Replay; the number of records that do not match."""
+    """Replay; 1 if a record does not match, else 0."""
     chosen = choose(read_strictly(args.record), args)
     failed = 0
     for index, record in tqdm(chosen.items(), "replaying"):
@@ -120,11 +120,8 @@ def main(args: Args) -> int:
         for line in found:
             tqdm.write(f"  {line}")
     print(f"{len(chosen) - failed} of {len(chosen)} records match")
-    return failed
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(1 if main(parse(Args, sys.argv[1:])) else 0)
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
+    run(main, Args)

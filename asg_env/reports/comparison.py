@@ -173,9 +173,9 @@ SHOWN = (  # metric, split and key in an evaluation, column title
 
 
 def selection_rows(evaluations: Sequence[Evaluation], selected: str) -> list[dict[str, Any]]:
-    """One row for each rule of SELECTIONS and metric; ``selected`` is the rule in use."""
+    """One row for each rule and metric; ``selected`` is the rule in use, of SELECTIONS or not."""
     rows = []
-    for name, rule in SELECTIONS.items():
+    for name, rule in {**SELECTIONS, selected: SELECTIONS.find(selected)}.items():
         chosen = evaluations[rule.choose(evaluations)]
         about = {"epoch": chosen.epoch, "steps": chosen.steps, "selected": name == selected}
         for metric_name, split, key, _ in SHOWN:
@@ -242,7 +242,7 @@ def _draw_evaluations(axes: Any, evaluations: Sequence[Evaluation], selected: st
         if not np.isnan(values).all():
             label = title.removesuffix(", %")
             axes.plot(steps, values, marker=".", label=label, clip_on=False)
-    chosen = evaluations[SELECTIONS[selected].choose(evaluations)]
+    chosen = evaluations[SELECTIONS.find(selected).choose(evaluations)]
     place = [chosen.steps], [100 * chosen.test["accuracy"]]
     look = {"marker": "*", "markersize": 14, "color": "black", "linestyle": "", "clip_on": False}
     axes.plot(*place, label=f"saved ({selected})", **look)
