@@ -16,21 +16,24 @@ from scipy.stats import spearmanr
 from support import DIGITS_ID, make
 
 from agents import tune
+from asg_env.envs.setup import EnvSetup
+from asg_env.evaluation.commands import Command
 from asg_env.evaluation.compare import Episode
 from asg_env.evaluation.parallel import run_parallel
 from asg_env.evaluation.play import run_episode
 from asg_env.learning.checkpoint import due
+from asg_env.policies import load
+from asg_env.policies.base import Identity
 from asg_env.policies.families import FAMILIES, TunedPolicy, load_tuned
-from asg_env.policies.load import make_policy
 from asg_env.policies.recurrent import PolicyArgs, RecurrentPolicy, save_policy
 from asg_env.reports.benchmark import (
     reached,
-    reached_markdown,
+    reached_table,
     score_tables,
-    training_folder,
     verdict,
 )
 from asg_env.reports.bootstrap import improvement, interquartile_mean, iqm, iqm_difference, resample
+from asg_env.reports.trainings import training_folder
 from experiments import action_behavior, benchmark, headroom, reward_validity, transfer
 
 SHORT = {"budget": 4, "window": 2}  # two decisions
@@ -41,7 +44,7 @@ TINY = tune.Args(family="small_backbone", env_kwargs=SHORT, episodes=12, repeats
 def record():
     env = make(**{"budget": 8, "window": 2, **reward_validity.HAND_TUNED})
     kwargs = {"budget": 8, "window": 2, **reward_validity.HAND_TUNED}
-    return run_episode(env, reward_validity.RandomPath(3), DIGITS_ID, kwargs, 5)
+    return run_episode(env, reward_validity.RandomPath(3), EnvSetup(DIGITS_ID, kwargs), 5)
 
 
 # -- families --------------------------------------------------------------------------------------
@@ -82,7 +85,7 @@ def test_a_tuned_policy_is_saved_and_found_by_its_folder(tmp_path):
     policy = TunedPolicy("constant_vector", {"scales": [0.1] * 5 + [1.0]}, 6, "mine")
     policy.save(tmp_path / "policy.json")
     for path in (tmp_path, tmp_path / "policy.json"):
-        again = make_policy(str(path))
+        again = load(str(path))
         assert isinstance(again, TunedPolicy)
         again.begin([*"abcdef"], ["progress"], 0)
         assert again.act(np.array([0.3])).tolist() == np.float32([0.1] * 5 + [1.0]).tolist()
@@ -109,7 +112,7 @@ def test_a_search_plays_its_episodes_and_keeps_the_best(tmp_path):
     assert [r["parameters"] for r in second] == [r["parameters"] for r in best]
     assert not set(first[0]["seeds"]) & set(second[0]["seeds"])
     winner = max(second, key=lambda r: np.mean(r["returns"]))
-    assert make_policy(str(tmp_path)).parameters == policy.parameters == winner["parameters"]
+    assert load(str(tmp_path)).parameters == policy.parameters == winner["parameters"]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 4])
@@ -163,12 +166,12 @@ def test_statistics_of_agents_that_differ_and_of_agents_that_do_not():
 
     gap = of(iqm_difference, "a", "b")
     assert gap.excludes_zero
-    assert 0.4 < gap.low < gap.value < gap.high < 0.6  # paired: the episodes' spread drops out
+    assert 0.4 < gap.low < gap.mean < gap.high < 0.6  # paired: the episodes' spread drops out
     assert not of(iqm_difference, "b", "c").excludes_zero
     assert of(improvement, "a", "b").value > 0.99
     assert of(improvement, "b", "c").value + of(improvement, "c", "b").value == pytest.approx(1)
     value = iqm(scores["a"], draws["a"])
-    assert value.low < value.value < value.high
+    assert value.low < value.mean < value.high
     assert value.high - value.low > 0.5  # unpaired: it does not
 
 
@@ -290,7 +293,7 @@ def test_the_benchmark_runs_resumes_and_reports(tmp_path, monkeypatch, capsys):
     def forbidden(*args):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(benchmark, "train_one", forbidden)
+    monkeypatch.setattr(Command, "start", forbidden)
     before = (tmp_path / "records.jsonl").read_bytes()
     assert benchmark.main(args) == text
     assert benchmark.main(dataclasses.replace(args, report=True)) == text
@@ -312,10 +315,14 @@ def test_the_benchmark_runs_resumes_and_reports(tmp_path, monkeypatch, capsys):
 
 def test_a_report_leaves_out_what_is_not_complete(tmp_path, record, capsys):
     names = [("a #0", 1), ("a #0", 2), ("b #0", 1)]
-    lines = [dataclasses.replace(record, policy=n, reset_seed=s).to_json() + "\n" for n, s in names]
+    lines = [
+        dataclasses.replace(record, policy=n, agent=n[0], training_seed=0, reset_seed=s).to_json()
+        + "\n"
+        for n, s in names
+    ]
     (tmp_path / "r").write_text("".join(lines))
     episodes = [Episode(None, 1), Episode(None, 2)]
-    found = benchmark.complete(tmp_path / "r", ["a #0", "b #0", "c #0"], episodes)
+    found = benchmark.complete(tmp_path / "r", [Identity(n, 0) for n in "abc"], episodes)
     assert [(r.policy, r.reset_seed) for r in found] == names[:2]
     assert "left out: b #0, c #0" in capsys.readouterr().out
 
@@ -343,15 +350,18 @@ def test_the_decisions_until_a_level_are_those_of_the_first_snapshot_above_it():
     rows = reached({"a": {"env_steps": np.array(line)}}, 0.4)
     assert rows[0]["env_steps"][0] == 20
     assert np.isnan(rows[0]["env_steps"][1])
-    assert "| a | 1 of 2 | 20 (20 to 20) |" in reached_markdown(rows, "x")
-    assert "| a | 0 of 2 | - |" in reached_markdown(
-        reached({"a": {"env_steps": np.array(line)}}, 9), "x"
+    assert "| a | 1 of 2 | 20 (20 to 20) |" in reached_table(rows, "x").markdown()
+    assert (
+        "| a | 0 of 2 | - |"
+        in reached_table(reached({"a": {"env_steps": np.array(line)}}, 9), "x").markdown()
     )
 
 
 def test_score_tables_have_a_row_for_each_training_and_a_column_for_each_episode(record):
     records = [
-        dataclasses.replace(record, policy=f"a #{seed}", reset_seed=e, rewards=[10.0 * seed + e])
+        dataclasses.replace(
+            record, agent="a", training_seed=seed, reset_seed=e, rewards=[10.0 * seed + e]
+        )
         for e in (1, 0)
         for seed in (1, 0)
     ]
@@ -436,7 +446,7 @@ def test_correlations_are_scipys_and_differences_from_the_default_are_paired(rec
     assert reverse["mean"] == pytest.approx(-expected)
     assert reverse["difference_ci95"][1] < -0.5
     assert np.isnan(cells["proxy_valid", 0.3, "retention"]["mean"])  # it never differs
-    text = reward_validity.markdown(rows, "title")
+    text = reward_validity.validity_table(rows, "title").markdown()
     assert f"**{expected:.2f} [" in text
     assert "] -" in text
 
@@ -454,7 +464,8 @@ def test_the_reward_experiment_runs_and_resumes(tmp_path, folders):
     assert {row["images"] for row in rows} == {None, 8, 32}
     with pytest.raises(SystemExit, match="pass --variants own"):
         reward_validity.variant_names(
-            dataclasses.replace(args, task="image_folder", variants="test"), folders
+            dataclasses.replace(args, task="image_folder", variants="test"),
+            make("ASG-ImageFolder-v0", **folders),
         )
 
 
@@ -481,7 +492,7 @@ def test_headroom_of_a_task_without_variants_says_that_it_flatters(record):
     oracle = cells[headroom.BY_ACCURACY, "accuracy"]
     assert oracle["mean"] == pytest.approx(accuracy[-2:].mean())
     assert oracle["difference_ci95"][0] > 0
-    assert "chosen and judged on the same runs" in headroom.markdown(rows, "title")
+    assert "chosen and judged on the same runs" in headroom.headroom_table(rows, "title").markdown()
 
 
 def test_headroom_without_records_is_one_line(tmp_path):
@@ -523,8 +534,10 @@ def test_what_a_schedule_does_is_no_answer_to_the_kl_at_a_time(record):
 
 def test_the_behaviour_of_each_agent_is_drawn(tmp_path, record):
     path = tmp_path / "records.jsonl"
-    names = ("one #0", "one #1", "other #0")
-    records = [dataclasses.replace(record, policy=name) for name in names]
+    names = (("one", 0), ("one", 1), ("other", 0))
+    records = [
+        dataclasses.replace(record, policy=f"{n} #{s}", agent=n, training_seed=s) for n, s in names
+    ]
     path.write_text("".join(r.to_json() + "\n" for r in records))
     args = action_behavior.Args(records=path, out=tmp_path / "out")
     assert "| one |" in action_behavior.main(args)
@@ -573,5 +586,5 @@ def test_transfers_reference_is_the_opponent_whose_search_scored_best(tmp_path):
         (tmp_path / name / "search.jsonl").write_text(line)
         TunedPolicy("constant", {"peak": 0.1}, 7, "mine").save(tmp_path / name / "policy.json")
     paths = [str(tmp_path / name) for name in ("one_0", "two_0", "two_1")]
-    assert transfer.reference_of(paths, transfer.named(paths, "")) == "two"
-    assert transfer.reference_of(["large"], transfer.named(["large"], "")) == "large"
+    assert transfer.reference_of(paths) == "two"
+    assert transfer.reference_of(["large"]) == "large"

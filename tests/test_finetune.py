@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from asg_env.tasks.metrics import class_accuracy
 from PIL import Image
 from safetensors import safe_open
 from support import make
@@ -21,10 +22,11 @@ import asg_env.evaluation.run as run_module
 from agents import reinforce
 from asg_env.deploy import load_student
 from asg_env.envs import FinetuneEnv
+from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.play import run_episode
 from asg_env.evaluation.selection import SELECTIONS, EarlyStopping, Evaluation, FixedFraction
 from asg_env.files import drop_leftovers, write_tensors
-from asg_env.policies.load import make_policy
+from asg_env.policies import load
 from asg_env.policies.recurrent import (
     LearnedPolicy,
     PolicyArgs,
@@ -32,8 +34,7 @@ from asg_env.policies.recurrent import (
     load_policy,
     save_policy,
 )
-from asg_env.reports.comparison import selection_markdown, selection_rows
-from asg_env.tasks.metrics import class_accuracy
+from asg_env.reports.comparison import selection_rows, selection_table
 from asg_env.tasks.visda import read_visda
 from experiments import finetune, replay
 from experiments.finetune import Args
@@ -98,9 +99,11 @@ def test_the_record_is_that_of_the_same_episode_played_directly(whole, name):
     args = whole[name]
     assert {path.name for path in args.out.iterdir()} == WRITTEN
     (record,) = replay.read_strictly(args.out / "record.json")
-    policy = make_policy(args.policy, finetune.GREEDY[args.actions])
+    policy = load(args.policy, finetune.GREEDY[args.actions])
     kwargs = {**KWARGS, "budget": 27, **policy.env_kwargs}
-    direct = run_episode(gym.make(args.env, **kwargs), policy, args.env, kwargs, args.seed)
+    direct = run_episode(
+        gym.make(args.env, **kwargs), policy, EnvSetup(args.env, kwargs), args.seed
+    )
     assert record == direct
     assert record.steps == STEPS
     assert record.policy == {"random": "random", "learned": "mine_sampled"}[name]
@@ -108,7 +111,7 @@ def test_the_record_is_that_of_the_same_episode_played_directly(whole, name):
 
 def test_the_rows_are_what_the_environment_says(whole):
     args = whole["random"]
-    policy = make_policy("random")
+    policy = load("random")
     env = gym.make(args.env, **KWARGS, budget=27, **policy.env_kwargs).unwrapped
     observation, info = env.reset(seed=args.seed)
     policy.begin(env.group_names, env.observation_names, args.seed)
@@ -422,7 +425,7 @@ def test_a_rule_never_goes_back_and_an_oracle_says_that_it_is_one(name):
 
 
 def test_the_table_of_rules_shows_what_was_not_measured_as_a_dash():
-    lines = selection_markdown(selection_rows(ROWS, "last")).splitlines()
+    lines = selection_table(selection_rows(ROWS, "last")).markdown().splitlines()
     assert lines[2] == "| last (saved) | 5.00 | 50 | - | - | - |"
     assert lines[3] == "| inner_valid | 3.00 | 30 | 80.0 | - | 100.0 |"
     assert "bound and not a result" in lines[-1]
@@ -498,8 +501,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(whole, tmp_path, monk
 
 
 def test_greedy_and_sampled(learned):
-    assert make_policy(str(learned)).name == "mine"
-    sampled = make_policy(str(learned / "policy.safetensors"), greedy=False)
+    assert load(str(learned)).name == "mine"
+    sampled = load(str(learned / "policy.safetensors"), greedy=False)
     assert isinstance(sampled, LearnedPolicy)
     assert (sampled.name, sampled.greedy) == ("policy_sampled", False)
 

@@ -8,30 +8,30 @@ import math
 
 import pytest
 
+from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.records import Record, read_records
 from asg_env.evaluation.replay import replay
 from asg_env.reports.comparison import by_policy
 from asg_env.reports.generalization import (
-    markdown,
+    generalization_table,
     rules_rows,
     table_rows,
     values_of,
     why_rows,
 )
-from experiments import generalization
-from experiments.generalization import Args, main, search
-from experiments.generalization_rows import (
+from asg_env.reports.generalization_rows import (
     NO_WARMUP,
     ROWS,
     candidate_name,
     candidates,
-    phi,
     played,
-    player,
 )
+from experiments import generalization
+from experiments.generalization import Args, main, phi, player, search
 
 ACCURACY = {"large LR": (0.2, 0.4), "large LR + guidance": (0.5, 0.6)}
 PLAYED = played(ROWS)
+SETUP = EnvSetup("ASG-Digits-v0", {"reward_guidance": 0.3})
 
 
 def look(steps: int, accuracy: float, valid: float = 0.5) -> dict:
@@ -72,7 +72,7 @@ def test_means_and_gains_by_hand():
 def test_an_edge_and_a_divergence_are_shown():
     records = [*RECORDS[1:], dataclasses.replace(RECORDS[0], error_type="diverged")]
     entries = table_rows(records, ROWS, {"SI": 1.39e4, "large LR + guidance": 0.0579})
-    text = markdown(entries, ROWS, "digits")
+    text = generalization_table(entries, "digits").markdown()
     assert "| SI | 13900 (edge) |" in text
     assert "| large LR + guidance | 0.0579 |" in text
     assert "diverged: 1 of 2 (large LR), 1 of 2 (large LR, early stopping)" in text
@@ -95,7 +95,7 @@ def test_a_search_of_nothing_but_divergences_says_what_to_do(monkeypatch, tmp_pa
     with pytest.raises(
         SystemExit, match=r"large LR \+ guidance: every candidate diverged.*base_lr"
     ):
-        search(Args(), [row for row in ROWS if row.schedule], {}, 0.3, tmp_path)
+        search(Args(), [row for row in ROWS if row.schedule], None, SETUP, tmp_path)
 
 
 @pytest.mark.parametrize(("name", "value"), [("variant", "test:0"), ("temperature", 4.0)])
@@ -143,7 +143,7 @@ def test_the_search_takes_the_lowest_phi_on_inner_valid(monkeypatch, tmp_path):
     args = Args(candidates=4, search_seeds=2)
     wanted = {row.name: candidates(row, 4)[k % 4] for k, row in enumerate(rows) if row.coefficient}
 
-    def compare(policies, env_id, kwargs, episodes, path, processes, play):
+    def compare(policies, setup, episodes, path, processes, play):
         assert {e.seed for e in episodes} == {500_000, 500_001}
         names = {candidate_name(row, wanted[row.name]) for row in rows if row.coefficient}
         made = []
@@ -155,7 +155,7 @@ def test_the_search_takes_the_lowest_phi_on_inner_valid(monkeypatch, tmp_path):
         return made
 
     monkeypatch.setattr(generalization, "compare", compare)
-    assert search(args, rows, {}, 0.3, tmp_path) == wanted
+    assert search(args, rows, None, SETUP, tmp_path) == wanted
 
 
 def test_phi_weighs_the_kl_and_a_divergence_is_the_worst():
@@ -213,9 +213,9 @@ def test_the_real_visda_runs_through_with_resnet18(tmp_path, visda, visda_root):
 
 
 def _only_what_is_there(compare):
-    def checked(policies, env_id, kwargs, episodes, path, processes, play):
+    def checked(policies, setup, episodes, path, processes, play):
         before = path.read_bytes()
-        records = compare(policies, env_id, kwargs, episodes, path, processes, play)
+        records = compare(policies, setup, episodes, path, processes, play)
         assert path.read_bytes() == before
         return records
 
