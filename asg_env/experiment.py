@@ -15,7 +15,6 @@ from asg_env.envs.setup import EnvSetup
 TaskName = Literal["digits", "visda", "image_folder"]
 QUICK = {"budget": 4, "window": 2}  # optimizer steps
 FIRST = {"decide_first": True}  # no step before the first decision, for all as for schedules
-EVAL_SEED = 1_000_000  # the first seed of a comparison; training seeds are below
 OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set
     "action": "the policies set it",
     "observation": "the policies set it",

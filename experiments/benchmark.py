@@ -39,9 +39,10 @@ from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.commands import Command, run_commands
 from asg_env.evaluation.compare import Entrant, Episode, compare, spread
 from asg_env.evaluation.records import Record, read_records
-from asg_env.experiment import EVAL_SEED, FIRST, OWN_OPTIONS, TaskArgs
+from asg_env.experiment import FIRST, OWN_OPTIONS, TaskArgs
 from asg_env.files import write_atomic
-from asg_env.learning.checkpoint import open_run
+from asg_env.learning.copies import EVAL_SEED
+from asg_env.learning.run_folder import open_run
 from asg_env.policies import load
 from asg_env.policies.base import Identity
 from asg_env.policies.families import FAMILIES

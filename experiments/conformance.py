@@ -25,8 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents.reinforce import (
-    PRESETS,
+from asg_env.cli import run
+from asg_env.control.windows import paper_windows
+from asg_env.learning.reinforce import (
+    PAPER,
     Learner,
     PolicyLoss,
     Rollout,
@@ -34,8 +36,6 @@ from agents.reinforce import (
     discounted,
     evaluate_actions,
 )
-from asg_env.cli import run
-from asg_env.control.windows import paper_windows
 from asg_env.policies.recurrent import LearnedPolicy, RecurrentPolicy, load_policy
 from asg_env.policies.schedules import warmup_poly_factor
 from asg_env.reports.table import Column, Entry, Table, named
@@ -89,7 +89,7 @@ class Case:
     @cached_property
     def update(self) -> tuple[PolicyLoss, RecurrentPolicy]:
         """One update by the paper's REINFORCE, and the policy after it."""
-        args = dataclasses.replace(PRESETS["paper"], lr=float(self.vectors["lr_meta"]))
+        args = dataclasses.replace(PAPER, lr=float(self.vectors["lr_meta"]))
         learner = Learner(copy.deepcopy(self.policy), args)
         return learner.learn(self.rollout, learner.network.initial_state(1)), learner.network
 
@@ -126,7 +126,7 @@ def unrolled_values(case: Case) -> Tensor:
 def returns_gamma0(case: Case) -> Tensor:
     """Returns (T + 1,): the bootstrap of 0 counts as a reward after the last one."""
     rewards = torch.cat([case.rollout.rewards, torch.zeros(1, 1)])
-    return discounted(rewards, PRESETS["paper"].gamma)[:, 0]
+    return discounted(rewards, PAPER.gamma)[:, 0]
 
 
 def head0_bias(case: Case) -> Tensor:

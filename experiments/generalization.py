@@ -37,7 +37,7 @@ from asg_env.evaluation.compare import compare, drawn
 from asg_env.evaluation.play import play
 from asg_env.evaluation.records import Record
 from asg_env.experiment import TaskArgs
-from asg_env.learning.checkpoint import open_run
+from asg_env.learning.run_folder import open_run
 from asg_env.policies import load
 from asg_env.policies.base import Policy
 from asg_env.policies.digest import digest

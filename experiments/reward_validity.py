@@ -36,7 +36,7 @@ from asg_env.evaluation.compare import compare, drawn
 from asg_env.evaluation.play import run_episode
 from asg_env.evaluation.records import Record
 from asg_env.experiment import TaskArgs
-from asg_env.learning.checkpoint import open_run
+from asg_env.learning.run_folder import open_run
 from asg_env.policies.base import Policy
 from asg_env.policies.digest import digest
 from asg_env.policies.families import log_uniform

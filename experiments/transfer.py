@@ -21,8 +21,9 @@ from pathlib import Path
 
 from asg_env.cli import blamed_on, check_at_least, fitting_variant, refuse_env_kwargs, run
 from asg_env.evaluation.compare import Entrant, compare, spread
-from asg_env.experiment import EVAL_SEED, FIRST, OWN_OPTIONS, TaskArgs, TaskName
-from asg_env.learning.checkpoint import open_run
+from asg_env.experiment import FIRST, OWN_OPTIONS, TaskArgs, TaskName
+from asg_env.learning.copies import EVAL_SEED
+from asg_env.learning.run_folder import open_run
 from asg_env.policies import load
 from asg_env.reports.benchmark import write_benchmark
 from asg_env.reports.trainings import best_search, identity_of
