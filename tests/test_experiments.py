@@ -14,6 +14,7 @@ import torch
 from asg_env.compute import Compute
 from asg_env.data.files import read_class_folders
 from asg_env.envs.finetune import FinetuneEnv
+from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.play import run_episode
 from asg_env.evaluation.records import append_records
 from asg_env.policies.schedules import SchedulePolicy
@@ -45,7 +46,7 @@ def run_script(*arguments):
 def records():
     env = gym.make("ASG-Digits-v0", **KWARGS)
     policies = [SchedulePolicy("large"), SchedulePolicy("random")]
-    return [run_episode(env, p, "ASG-Digits-v0", KWARGS, 3) for p in policies]
+    return [run_episode(env, p, EnvSetup("ASG-Digits-v0", KWARGS), 3) for p in policies]
 
 
 def replayed(path, **chosen):

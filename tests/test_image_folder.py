@@ -14,6 +14,7 @@ from torch import nn
 
 from asg_env.control.features import group_features
 from asg_env.envs import factories
+from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.play import run_episode
 from asg_env.evaluation.records import Record
 from asg_env.evaluation.replay import replay
@@ -328,7 +329,7 @@ def first(value):
 def test_records_replay_exactly(folders, tmp_path):
     policy = SchedulePolicy("random")
     kwargs = {**folders, **SMALL, **policy.env_kwargs, "cache": tmp_path / "kept"}
-    record = run_episode(gym.make(ID, **kwargs), policy, ID, kwargs, seed=4)
+    record = run_episode(gym.make(ID, **kwargs), policy, EnvSetup(ID, kwargs), seed=4)
     record = Record.from_json(record.to_json())
     assert {"accuracy", "ce", "retention"} == set(record.final)
     assert replay(record) == []

@@ -17,8 +17,9 @@ from support import make
 
 from asg_env.arguments import json_arguments
 from asg_env.deploy import load_student, save_student
-from asg_env.evaluation.compare import Episode, check_one_problem, compare, drawn, play, spread
-from asg_env.evaluation.play import run_episode
+from asg_env.envs.setup import EnvSetup
+from asg_env.evaluation.compare import Episode, check_one_problem, compare, drawn, spread
+from asg_env.evaluation.play import play, run_episode
 from asg_env.evaluation.records import Record, append_records
 from asg_env.evaluation.replay import replay
 from asg_env.evaluation.run import Run
@@ -70,7 +71,7 @@ def test_what_json_lacks_is_named(value):
 def test_a_record_of_such_arguments_replays(folders):
     kwargs = {**folders, **SMALL, "budget": np.int64(10), "groups": own_groups}
     kwargs["source_root"] = Path(folders["source_root"])
-    record = run_episode(gym.make(FOLDERS, **kwargs), POLICY, FOLDERS, kwargs, seed=1)
+    record = run_episode(gym.make(FOLDERS, **kwargs), POLICY, EnvSetup(FOLDERS, kwargs), seed=1)
     again = Record.from_json(record.to_json())
     assert again == record
     assert again.kwargs["groups"] == f"{__name__}:own_groups"
@@ -98,10 +99,10 @@ def test_groups_that_no_record_can_note_are_refused_before_the_first_step(
     kwargs = {**folders, **SMALL, "groups": groups}
     env = gym.make(FOLDERS, **kwargs)
     monkeypatch.setattr(type(env.unwrapped), "reset", no_step)
-    with pytest.raises(ValueError, match="pass groups='module:function'"):
-        run_episode(env, POLICY, FOLDERS, kwargs, seed=0)
-    with pytest.raises(ValueError, match="pass groups='module:function'"):
-        Run(tmp_path, FOLDERS, kwargs, env.unwrapped, POLICY).train()
+    with pytest.raises(ValueError, match="pass groups='module:attribute'"):
+        run_episode(env, POLICY, EnvSetup(FOLDERS, kwargs), seed=0)
+    with pytest.raises(ValueError, match="pass groups='module:attribute'"):
+        Run(tmp_path, EnvSetup(FOLDERS, kwargs), env.unwrapped, POLICY).train()
     assert not list(tmp_path.iterdir())
 
 
@@ -113,7 +114,7 @@ POLICIES = [SchedulePolicy("large"), SchedulePolicy("random")]
 def played(env_id, kwargs, variant, path):
     """Records of two policies and two seeds, in a file."""
     records = [
-        play(p, env_id, {**kwargs, **p.env_kwargs, "variant": variant}, seed)
+        play(p, EnvSetup(env_id, kwargs).updated(**p.env_kwargs, variant=variant), seed)
         for p in POLICIES
         for seed in (0, 1)
     ]
@@ -122,7 +123,7 @@ def played(env_id, kwargs, variant, path):
 
 
 def resumed(env_id, kwargs, variant, path):
-    return compare(POLICIES, env_id, kwargs, drawn(variant, [0, 1]), path, processes=1)
+    return compare(POLICIES, EnvSetup(env_id, kwargs), drawn(variant, [0, 1]), path, processes=1)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,7 @@ def test_every_kind_of_policy_has_a_digest_of_what_it_is():
 def test_a_name_or_a_seed_can_be_played_once_only(tmp_path):
     for policies, seeds in (([POLICIES[0]] * 2, [0]), (POLICIES, [1, 1])):
         with pytest.raises(ValueError, match="expected each once"):
-            compare(policies, DIGITS, SMALL, drawn("test", seeds), tmp_path / "r")
+            compare(policies, EnvSetup(DIGITS, SMALL), drawn("test", seeds), tmp_path / "r")
 
 
 def test_episodes_are_spread_evenly_over_the_variants():

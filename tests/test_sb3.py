@@ -19,7 +19,7 @@ from support import DIGITS_ID, make, random_actions
 from agents import reinforce, sb3, sb3_progress
 from agents.sb3_model import Copy, Linear, make_envs, make_model, make_plan, policy_of
 from asg_env.learning.checkpoint import open_run
-from asg_env.policies.load import make_policy
+from asg_env.policies import load
 from asg_env.policies.recurrent import LearnedPolicy
 from asg_env.policies.sb3 import SB3Policy, load_sb3_policy, save_sb3_policy
 from asg_env.policies.sb3_algorithms import ALGORITHMS
@@ -191,9 +191,9 @@ def test_bad_arguments_are_refused_before_anything_is_written(change, message, t
 @pytest.mark.parametrize("greedy", [True, False], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_a_policy_is_deployed_as_it_was_trained(algo, greedy, trained):
-    """Its files say all: what make_policy reads acts as the trained object, and is an action."""
+    """Its files say all: what load reads acts as the trained object, and is an action."""
     args, policy = trained(algo)
-    loaded = make_policy(str(args.out), greedy)
+    loaded = load(str(args.out), greedy)
     assert isinstance(loaded, SB3Policy)
     assert loaded.name == f"my_{algo}" + ("" if greedy else "_sampled")
     env = make(**{**SHORT, "budget": 40}, **loaded.env_kwargs)
@@ -295,7 +295,7 @@ def test_a_damaged_policy_is_a_clear_error(damage, trained, tmp_path):
     save_sb3_policy(trained("ppo")[1], tmp_path)
     damage(tmp_path)
     with pytest.raises(ValueError, match="is no policy of this version") as error:
-        make_policy(str(tmp_path))
+        load(str(tmp_path))
     assert str(tmp_path) in str(error.value)
 
 
@@ -304,8 +304,8 @@ def test_the_two_kinds_of_policies_are_told_apart(trained, tmp_path):
         reinforce.Args(), env_kwargs=SHORT, workers="none", num_envs=2, updates=1, out=tmp_path
     )
     reinforce.train(args)
-    assert isinstance(make_policy(str(tmp_path)), LearnedPolicy)
-    assert isinstance(make_policy(str(trained("ppo")[0].out / "policy.json")), SB3Policy)
+    assert isinstance(load(str(tmp_path)), LearnedPolicy)
+    assert isinstance(load(str(trained("ppo")[0].out / "policy.json")), SB3Policy)
 
 
 # -- learning --------------------------------------------------------------------------------------
