@@ -41,7 +41,7 @@ from asg_env.policies.schedules import warmup_poly_factor
 from asg_env.reports.table import Column, Entry, Table, named
 from asg_env.seeding import cpu_threads
 from asg_env.tasks.guidance import guided_loss
-from asg_env.training.optim import make_optimizer
+from asg_env.training.optim import OfficialSGD, make_optimizer
 
 ROOT = Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-5  # largest absolute error; the figures are float32
@@ -140,9 +140,8 @@ def sgd_weights(case: Case) -> Tensor:
     """The weight vector after each step, (steps, size)."""
     given = case.vectors["sgd"]
     weight = nn.Parameter(floats(given["start"]))
-    optimizer = make_optimizer(
-        "official_sgd", [[weight]], given["lrs"][0], given["momentum"], given["weight_decay"]
-    )
+    settings = {name: given[name] for name in ("momentum", "weight_decay")}
+    optimizer = make_optimizer(OfficialSGD, [[weight]], given["lrs"][0], **settings)
     path = []
     for lr, gradient in zip(given["lrs"], given["grads"], strict=True):
         optimizer.param_groups[0]["lr"] = lr
