@@ -44,10 +44,13 @@ class Policy(Protocol):
 
 def check_policy(policy: Any) -> None:
     """Raise TypeError, naming what is missing, unless an object is a :class:`Policy`."""
+    if isinstance(policy, type):
+        raise TypeError(f"policy {policy!r} is a class: pass an object of it")
     missing = [name for name in NEEDS if not hasattr(policy, name)]
-    if missing or isinstance(policy, type):
-        lacks = f"lacks {', '.join(missing)}" if missing else "is a class, not a policy"
-        raise TypeError(f"policy {policy!r} {lacks}; a policy has {', '.join(NEEDS)}")
+    if missing:
+        raise TypeError(
+            f"policy {policy!r} lacks {', '.join(missing)}; a policy has {', '.join(NEEDS)}"
+        )
 
 
 class Identity(NamedTuple):
