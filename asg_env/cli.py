@@ -26,6 +26,12 @@ TASKS = {
     "image_folder": "ASG-ImageFolder-v0",
 }
 """``--task NAME`` is a short way to say ``--env ID``."""
+LEARNERS_OWN = {
+    "action": "the policy sets discrete levels",
+    "observation": "--observation chooses it",
+    "variant": "--variant and --test-variant choose it",
+}
+"""Arguments of the environment that --env-kwargs may not set where a policy is learned."""
 WORDS: dict[str, bool | None] = {"true": True, "false": False, "none": None}
 
 
@@ -122,6 +128,16 @@ def fitting_variant(task: Task, option: str, name: str | None) -> str | None:
     with blamed_on(option):
         task.check_variant(name)
     return name
+
+
+def fit_variants(args: Arguments, task: Task) -> Arguments:
+    """The same arguments, their ``variant`` and ``test_variant`` by :func:`fitting_variant`."""
+    found = {
+        name: fitting_variant(task, f"--{name.replace('_', '-')}", getattr(args, name))
+        for name in ("variant", "test_variant")
+        if hasattr(args, name)
+    }
+    return dataclasses.replace(args, **found)  # type: ignore[type-var]
 
 
 def check_env(setup: EnvSetup, option: str | None = None) -> FinetuneEnv:

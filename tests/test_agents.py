@@ -18,18 +18,20 @@ from gymnasium import spaces
 from torch import nn
 
 from agents import reinforce
-from agents.reinforce import (
-    Args,
+from agents.reinforce import Args, Trainer
+from asg_env.cli import read_arguments
+from asg_env.evaluation.records import Record
+from asg_env.learning import reinforce as updates_of
+from asg_env.learning.checkpoint import read_checkpoint, write_checkpoint
+from asg_env.learning.reinforce import (
     Learner,
     PolicyLoss,
     Rollout,
-    Trainer,
     advantages,
     discounted,
     reinforce_loss,
 )
-from asg_env.evaluation.records import Record
-from asg_env.learning.checkpoint import open_run, read_checkpoint
+from asg_env.learning.run_folder import open_run
 from asg_env.policies.recurrent import (
     LearnedPolicy,
     PolicyArgs,
@@ -38,7 +40,7 @@ from asg_env.policies.recurrent import (
     save_policy,
 )
 from asg_env.policies.schedules import SCHEDULES, SchedulePolicy, warmup_poly_factor
-from asg_env.reports.comparison import about, comparison_markdown, comparison_rows, write_report
+from asg_env.reports.comparison import about, comparison_rows, comparison_table, write_report
 from asg_env.seeding import cpu_threads
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -486,13 +488,13 @@ def test_reinforce_learns_a_bandit(heads, seed):
 
 def test_reinforce_follows_the_sign_of_its_loss(monkeypatch):
     """The test above would see a flipped gradient."""
-    original = reinforce.reinforce_loss
+    original = updates_of.reinforce_loss
 
     def flipped(*arguments):
         loss, entropy = original(*arguments)
         return PolicyLoss(-loss, entropy)
 
-    monkeypatch.setattr(reinforce, "reinforce_loss", flipped)
+    monkeypatch.setattr(updates_of, "reinforce_loss", flipped)
     assert learned(scale="categorical") < 0.15
 
 
@@ -512,7 +514,7 @@ from pathlib import Path
 import torch
 import torch.utils.tensorboard
 from agents import reinforce
-from asg_env.learning.checkpoint import open_run
+from asg_env.learning.run_folder import open_run
 import dataclasses
 import asg_env.tasks.digits
 from tests.test_agents import TINY
@@ -573,7 +575,7 @@ def test_resuming_after_each_update_gives_the_same_policy(updates, tmp_path):
     trainer = Trainer(args, envs)
     for _ in range(updates):
         trainer.run_update()
-        reinforce.write_checkpoint(args.out, trainer.checkpoint())
+        write_checkpoint(args.out, trainer.checkpoint())
     envs.close()
     assert read_checkpoint(args.out).update == updates
     resumed = reinforce.train(args)
@@ -636,7 +638,7 @@ def test_what_is_given_in_epochs_follows_the_environment(batch_size):
     args = dataclasses.replace(reinforce.PRESETS["paper"], env_kwargs=kwargs, workers="none")
     u = gym.make("ASG-Digits-v0", batch_size=batch_size).unwrapped
     epoch = math.ceil(len(u.problem.splits["train"]) / batch_size)
-    assert reinforce.run_kwargs(args) == {**kwargs, "budget": 30 * epoch}
+    assert reinforce.run_setup(args).kwargs == {**kwargs, "budget": 30 * epoch}
     envs = reinforce.make_envs(args)
     config = envs.get_attr("unwrapped")[0].config
     assert (config.budget, config.step_limit) == (30 * epoch, 2 * epoch)
@@ -650,23 +652,25 @@ def test_what_is_given_in_epochs_follows_the_environment(batch_size):
 def test_steps_that_are_given_come_before_epochs():
     given = {"budget": 20, "step_limit": 10}
     args = dataclasses.replace(reinforce.PRESETS["paper"], env_kwargs=given, workers="none")
-    assert reinforce.run_kwargs(args) == given
+    assert reinforce.run_setup(args).kwargs == given
     envs = reinforce.make_envs(args)
     assert envs.get_attr("unwrapped")[0].config.step_limit == 10
     envs.close()
 
 
 def test_env_kwargs_add_to_the_presets():
-    args = reinforce.parse(["--preset", "paper", "--env-kwargs", "base_lr", "0.05", "window", "7"])
+    args = read_arguments(
+        reinforce.PRESETS, ["--preset", "paper", "--env-kwargs", "base_lr", "0.05", "window", "7"]
+    )
     assert args.env_kwargs == {"window": 7, "optimizer": "official_sgd", "base_lr": 0.05}
     assert reinforce.PRESETS["paper"].env_kwargs["window"] == "paper"
 
 
 def test_presets_choose_the_defaults():
-    assert reinforce.parse([]) == Args()
-    paper = reinforce.parse(["--preset", "paper", "--updates", "7"])
+    assert read_arguments(reinforce.PRESETS, []) == Args()
+    paper = read_arguments(reinforce.PRESETS, ["--preset", "paper", "--updates", "7"])
     assert (paper.gamma, paper.rollout, paper.per_step_credit, paper.updates) == (0.0, 5, False, 7)
-    assert reinforce.parse(["--preset=paper"]).optimizer == "sgd"
+    assert read_arguments(reinforce.PRESETS, ["--preset=paper"]).optimizer == "sgd"
 
 
 # -- the report ------------------------------------------------------------------------------------
@@ -718,6 +722,6 @@ def test_the_report_is_a_table_for_people_and_one_for_programs(tmp_path):
     assert "| - |" in lines[2]  # its retention was not measured
     assert (tmp_path / "table.md").read_text().strip() == text.strip()
     rows = json.loads((tmp_path / "table.json").read_text())["rows"]
-    assert text.strip() == comparison_markdown(rows, "learned", about(RECORDS)).strip()
+    assert text.strip() == comparison_table(rows, "learned", about(RECORDS)).markdown().strip()
     assert lines[-1].startswith("fonts -> digits; variant 'test'. Means over 3 fresh seeds")
     assert (tmp_path / "lr_over_time.png").read_bytes().startswith(b"\x89PNG")

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-from agents.reinforce import (
-    PRESETS,
+from agents.reinforce import PRESETS
+from asg_env.learning.reinforce import (
     Learner,
     Rollout,
     discounted,

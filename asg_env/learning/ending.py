@@ -30,5 +30,5 @@ def compare_with_schedules(
     """
     everyone = [*policies, *(SchedulePolicy(name) for name in COMPARED)]
     episodes = drawn(variant, [EVAL_SEED + i for i in range(count)])
-    records = compare(everyone, setup.env, dict(setup.kwargs), episodes, out / "records.jsonl")
+    records = compare(everyone, setup, episodes, out / "records.jsonl")
     return write_report(records, out, reference=policies[0].name)

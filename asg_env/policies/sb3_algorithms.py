@@ -3,27 +3,7 @@
 The episodes are short (six to ten decisions) and expensive (a quarter of a second to minutes), so
 that a training has thousands of decisions, not millions. SB3's defaults assume the latter.
 
-What was tried, all of it on the train variants of ASG-Digits-v0 (640 episodes, eight copies, seed
-0; mean return of the four quarters of the training, then of the last policy without exploring on 24
-held-out seeds of the same variants, which chose):
-
-=========================================  =======================  =====
-ppo, learning rate 1.5e-3                  1.060 1.114 1.152 1.103  1.248
-ppo, 3e-3 (as below)                       1.054 1.166 1.206 1.160  1.312
-ppo, 6e-3                                  1.093 1.193 1.266 1.241  1.308
-ppo_continuous, 1e-3                       1.094 1.154 1.218 1.172  1.295
-ppo_continuous, 3e-3 (as below)            1.101 1.177 1.225 1.171  1.312
-a2c, 3e-3                                  1.058 1.100 1.129 1.072  1.178
-a2c, 1e-2 (as below)                       1.090 1.146 1.265 1.205  1.359
-recurrent_ppo, 1e-3 (as below)             1.099 1.161 1.224 1.175  1.353
-recurrent_ppo, 3e-3                        1.077 1.165 1.267 1.231  1.211
-sac (as below)                             1.222 1.224 1.255 1.251  1.344
-sac, two layers of 128                     1.177 1.197 1.223 1.235  1.322
-agents/reinforce.py --lr 4e-3              1.104 1.187 1.309 1.313  1.428
-=========================================  =======================  =====
-
-One training of each: another seed may change a figure by .05 to .1. TRPO's and TD3's settings
-follow from these and were not tried on the digits; that they learn is tested on a bandit.
+What was tried stands in experiments/BENCHMARK.md.
 """
 
 from __future__ import annotations
@@ -33,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from asg_env.envs.arguments import check_choice
+from asg_env.registry import check_choice
 
 
 class Setting(NamedTuple):
