@@ -169,7 +169,7 @@ def test_statistics_of_agents_that_differ_and_of_agents_that_do_not():
     assert 0.4 < gap.low < gap.mean < gap.high < 0.6  # paired: the episodes' spread drops out
     assert not of(iqm_difference, "b", "c").excludes_zero
     assert of(improvement, "a", "b").mean > 0.99
-    assert of(improvement, "b", "c").mean + of(improvement, "c", "b").value == pytest.approx(1)
+    assert of(improvement, "b", "c").mean + of(improvement, "c", "b").mean == pytest.approx(1)
     value = iqm(scores["a"], draws["a"])
     assert value.low < value.mean < value.high
     assert value.high - value.low > 0.5  # unpaired: it does not
