@@ -26,6 +26,7 @@ import dataclasses
 import math
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -153,7 +154,7 @@ def main(args: Args) -> None:
     print(f"everything is in {args.out}")
 
 
-def parse(argv: list[str]) -> Args:
+def parse(argv: Sequence[str]) -> Args:
     """Arguments of the command line; ``--preset`` chooses the defaults."""
     return parse_preset(PRESETS, argv)
 

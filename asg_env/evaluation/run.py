@@ -119,7 +119,6 @@ class Run:
     def evaluations(self) -> list[Evaluation]:
         """Those of the run so far."""
         budget = self.env.config.budget
-        assert budget is not None
         return [
             Evaluation(r.steps, r.epoch, r.steps / budget, **r.evaluation)
             for r in self.rows
@@ -239,9 +238,6 @@ class Run:
 
     def _record(self) -> Record:
         decisions = [row.outcome for row in self.rows if row.outcome is not None]
-        final = self.rows[-1].evaluation
-        assert final is not None
+        final = dict(self.evaluations[-1].test)
         moments = [(row.steps, row.losses) for row in self.rows]
-        return record_of(
-            self.env, self.policy, self.setup, self.seed, moments, decisions, final["test"]
-        )
+        return record_of(self.env, self.policy, self.setup, self.seed, moments, decisions, final)
