@@ -35,7 +35,7 @@ from asg_env.cli import EnvKwargs, blamed_on, check_env, parse_preset, run
 from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.run import DamagedRun, Run
 from asg_env.evaluation.selection import SELECTIONS
-from asg_env.learning.checkpoint import open_run
+from asg_env.learning.run_folder import open_run
 from asg_env.policies import load
 from asg_env.policies.base import Policy
 from asg_env.reports.comparison import ORACLE_NOTE, write_run_report
@@ -139,7 +139,9 @@ def prepare(args: Args) -> Run:
 def main(args: Args) -> None:
     """Fine-tune, or go on with it, and report."""
     tuning = prepare(args)
-    open_run(args.out, dataclasses.asdict(args))
+    noted = dataclasses.asdict(args)
+    del noted["trust"]  # it changes no result
+    open_run(args.out, noted)
     if tuning.selection.oracle:
         print(f"warning: --select {args.select}: {ORACLE_NOTE}", file=sys.stderr)
     try:
