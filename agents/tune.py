@@ -33,9 +33,9 @@ from asg_env.cli import (
     refuse_env_kwargs,
 )
 from asg_env.envs import FinetuneEnv
-from asg_env.envs.arguments import check_choice
 from asg_env.learning.checkpoint import keep_lines, open_run
 from asg_env.policies.families import FAMILIES, TunedPolicy
+from asg_env.registry import check_choice
 
 SEARCH = "search.jsonl"
 OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set

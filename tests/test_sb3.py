@@ -16,9 +16,12 @@ import torch
 from gymnasium import spaces
 from support import DIGITS_ID, make, random_actions
 
-from agents import reinforce, sb3, sb3_progress
-from agents.sb3_model import Copy, Linear, make_envs, make_model, make_plan, policy_of
-from asg_env.learning.checkpoint import open_run
+from agents import reinforce, sb3
+from agents.sb3 import make_envs, make_model, make_plan, policy_of
+from asg_env.learning import ending
+from asg_env.learning.run_folder import open_run
+from asg_env.learning.sb3_copies import Copy
+from asg_env.learning.sb3_updates import Linear
 from asg_env.policies import load
 from asg_env.policies.recurrent import LearnedPolicy
 from asg_env.policies.sb3 import SB3Policy, load_sb3_policy, save_sb3_policy
@@ -405,14 +408,14 @@ class Killed(BaseException):
 
 def stop_after(monkeypatch, updates):
     """Let a training end after some updates' checkpoint."""
-    original = sb3_progress.write_state
+    original = sb3.write_state
 
     def write_and_stop(model, folder, update, notes):
         original(model, folder, update, notes)
         if update == updates:
             raise Killed
 
-    monkeypatch.setattr(sb3_progress, "write_state", write_and_stop)
+    monkeypatch.setattr(sb3, "write_state", write_and_stop)
 
 
 @pytest.mark.parametrize("ragged", [False, True], ids=["in step", "out of step"])
@@ -502,16 +505,16 @@ def test_the_best_policy_is_chosen_on_the_training_variants(tmp_path, monkeypatc
         value = next(valid if variant == "train" else test)
         return [SimpleNamespace(episode_return=value, final={"accuracy": value})]
 
-    monkeypatch.setattr(sb3_progress.Progress, "_play", play)
+    monkeypatch.setattr(sb3.Progress, "_play", play)
     kept = []
-    original = sb3_progress.save_sb3_policy
+    original = sb3.save_sb3_policy
 
     def save(policy, folder, stem):
         kept.append(stem)
         original(policy, folder, stem)
         kept.append((folder / "best.safetensors").read_bytes())
 
-    monkeypatch.setattr(sb3_progress, "save_sb3_policy", save)
+    monkeypatch.setattr(sb3, "save_sb3_policy", save)
     args = opened(tmp_path, BANDIT, episodes=12, eval_every=4, select="best")
     sb3.train(args)
     assert len(kept) == 4  # after the first and the second evaluation
@@ -523,7 +526,7 @@ def test_the_best_policy_is_chosen_on_the_training_variants(tmp_path, monkeypatc
 
 
 def test_the_whole_job(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sb3, "COMPARED", ("large",))
+    monkeypatch.setattr(ending, "COMPARED", ("large",))
     args = dataclasses.replace(TINY, out=tmp_path / "run", eval_seeds=2, eval_every=4)
     args = dataclasses.replace(args, eval_episodes=1)
     sb3.main(args)

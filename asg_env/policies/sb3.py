@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, from_numpy, nn
 
-from asg_env.envs.arguments import check_choice
-from asg_env.envs.finetune import LEVELS
+from asg_env.control.actions import LEVELS
 from asg_env.files import read_tensors, write_atomic, write_tensors
 from asg_env.policies.digest import digest
 from asg_env.policies.sb3_algorithms import ALGORITHMS
+from asg_env.registry import check_choice
 from asg_env.seeding import isolated_rng
 
 KIND = "sb3"  # what the JSON says, so that no other policy is taken for one of these
@@ -91,7 +92,7 @@ def _no_learning(left: float) -> float:
 
 
 class SB3Policy:
-    """A trained policy for episodes; see :class:`asg_env.evaluation.records.Policy`.
+    """A trained policy for episodes; see :class:`asg_env.policies.base.Policy`.
 
     Args:
         description: what it is.
@@ -117,6 +118,29 @@ class SB3Policy:
             "observation": description.observation,
             "action": description.action,
         }
+
+    @staticmethod
+    def of(model: BaseAlgorithm, **about: Any) -> SB3Policy:
+        """The policy of an algorithm as it is now, to be played.
+
+        Args:
+            model: in training, on normalised copies of an environment.
+            about: what else :class:`Description` holds; what the environments say is added.
+        """
+        envs = model.get_vec_normalize_env()
+        assert envs is not None
+        space: Any = envs.observation_space
+        rms: Any = envs.obs_rms
+        description = Description(
+            group_names=list(envs.get_attr("group_names", 0)[0]),
+            observation_names=list(envs.get_attr("observation_names", 0)[0]),
+            low=space.low.tolist(),
+            high=space.high.tolist(),
+            clip=envs.clip_obs,
+            epsilon=envs.epsilon,
+            **about,
+        )
+        return SB3Policy(description, model.policy, rms.mean, rms.var, name=about["algorithm"])
 
     @property
     def digest(self) -> str:

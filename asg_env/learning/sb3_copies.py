@@ -1,0 +1,82 @@
+"""Copies of an environment for Stable-Baselines3, whose episodes have seeds of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.wrappers import RescaleAction
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+
+from asg_env.envs.setup import EnvSetup
+from asg_env.learning.copies import EVAL_SEED, start_method, worker_env
+
+
+class Copy(gym.Wrapper[Any, Any, Any, Any]):
+    """One of the environment's copies: each of its episodes has a seed of its own.
+
+    Args:
+        env: the environment.
+        key: numbers that the seeds are made of, together with the episode's number.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], key: tuple[int, ...]) -> None:
+        super().__init__(env)
+        self.key, self.episode, self.playing = key, -1, False
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """The next episode; ``seed`` is ignored."""
+        self.episode, self.playing = self.episode + 1, False
+        own = int(np.random.default_rng([*self.key, self.episode]).integers(EVAL_SEED))
+        return self.env.reset(seed=own, options=options)
+
+    def step(self, action: Any) -> Any:
+        """As the environment does."""
+        result = self.env.step(action)
+        self.playing = not (result[2] or result[3])
+        return result
+
+    def save_episode(self, path: Path) -> tuple[int, bool]:
+        """The episode's number, and whether it is under way, in which case ``path`` is written."""
+        if self.playing:
+            self.get_wrapper_attr("save")(path)
+        return self.episode, self.playing
+
+    def load_episode(self, episode: int, path: Path | None) -> None:
+        """Start an episode; with a path, go on with the one that was saved there."""
+        self.episode = episode - 1
+        self.reset()
+        if path is not None:
+            self.get_wrapper_attr("load")(path)
+            self.playing = True
+
+
+def make_copy(setup: EnvSetup, key: tuple[int, ...], in_process: bool) -> Copy:
+    """A copy, in its worker; continuous actions are of [-1, 1], as SB3 wants them."""
+    env = worker_env(setup, in_process)
+    if setup.kwargs["action"] == "continuous":
+        env = RescaleAction(env, np.float32(-1), np.float32(1))
+    return Copy(env, key)
+
+
+def make_sb3_copies(
+    setup: EnvSetup, keys: Sequence[tuple[int, ...]], in_process: bool
+) -> DummyVecEnv | SubprocVecEnv:
+    """A copy for each of ``keys``, in a process of its own or all ``in_process``."""
+    makers: list[Callable[[], gym.Env[Any, Any]]] = [
+        partial(make_copy, setup, key, in_process) for key in keys
+    ]
+    return DummyVecEnv(makers) if in_process else SubprocVecEnv(makers, start_method())
+
+
+def end(envs: VecEnv) -> None:
+    """End them at once, workers too: an interrupted step would never be answered."""
+    for process in getattr(envs.unwrapped, "processes", []):
+        process.terminate()
+        process.join()
+    if isinstance(envs.unwrapped, DummyVecEnv):
+        envs.close()
