@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import asg_env.evaluation.run as run_module
 from agents import reinforce
+from asg_env.cli import parse_preset
 from asg_env.deploy import load_student
 from asg_env.envs import FinetuneEnv
 from asg_env.envs.setup import EnvSetup
@@ -519,7 +520,7 @@ def test_presets_keep_their_env_kwargs_beside_those_given():
         **{"window": "paper", "optimizer": "official_sgd", "batch_size": 32, "base_lr": 1e-4},
         **{"guidance": 0.2, "device": "cpu"},
     }
-    other = reinforce.parse(["--preset=paper", "--env-kwargs", "budget", "100"])
+    other = parse_preset(reinforce.PRESETS, ["--preset=paper", "--env-kwargs", "budget", "100"])
     assert other.env_kwargs == {"window": "paper", "optimizer": "official_sgd", "budget": 100}
 
 

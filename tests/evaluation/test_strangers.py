@@ -29,9 +29,13 @@ SMALL = EnvSetup("ASG-Digits-v0", {"budget": 4, "window": 2})
 OUTSIDE = """
 import json
 
+import gymnasium
 import numpy as np
 
 from asg_env.evaluation.selection import Selection
+
+
+gymnasium.register("Outsider-v0", entry_point="asg_env.envs.factories:make_digits")
 
 
 class Half:
@@ -89,6 +93,15 @@ def finetune(cwd, *words):
     )
 
 
+@pytest.mark.usefixtures("_importable")
+def test_an_id_of_ones_own_is_compared_in_spawned_workers_and_replayed(tmp_path):
+    setup = EnvSetup("outsider:Outsider-v0", SMALL.kwargs)
+    path = tmp_path / "records.jsonl"
+    (record,) = compare([SchedulePolicy("large")], setup, drawn(None, [0]), path, processes=1)
+    assert record.env_id == "outsider:Outsider-v0"
+    assert replay(record) == []
+
+
 def refused(words, error, message):
     with pytest.raises(error, match=message):
         load(words)
@@ -98,7 +111,16 @@ def refused(words, error, message):
 
 
 def test_a_policy_and_a_rule_of_ones_own_fine_tune_by_command(outside):
-    words = ("--policy", "mine", "--select", "outsider:First", "--out", "run")
+    words = (
+        "--env",
+        "outsider:Outsider-v0",
+        "--policy",
+        "mine",
+        "--select",
+        "outsider:First",
+        "--out",
+        "run",
+    )
     done = finetune(outside, *words)
     assert done.returncode == 1
     assert "if you trust it, say so: --trust outsider" in done.stderr
