@@ -1,6 +1,6 @@
 """Tune a family of schedules by random search: the experience of a learned policy, no learning.
 
-    python agents/tune.py --family constant_vector            # one of agents/families.py
+    python agents/tune.py --family constant_vector            # one of asg_env/policies/families.py
     python experiments/finetune.py --policy runs/tune         # deploy what was found
 
 Half of the episodes go to random candidates, which all play the same few seeds of the training
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,16 +23,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from asg_env.cli import (
-    EnvKwargs,
-    check_at_least,
-    fitting_variant,
-    make_env,
-    parse,
-    refuse_env_kwargs,
-)
-from asg_env.envs import FinetuneEnv
-from asg_env.learning.checkpoint import keep_lines, open_run
+from asg_env import cli
+from asg_env.cli import EnvKwargs
+from asg_env.envs.finetune import FinetuneEnv
+from asg_env.envs.setup import EnvSetup
+from asg_env.files import keep_lines
+from asg_env.learning.run_folder import open_run
 from asg_env.policies.families import FAMILIES, TunedPolicy
 from asg_env.registry import check_choice
 
@@ -49,7 +44,7 @@ class Args:
     """Tune a family of schedules by random search."""
 
     family: str = "constant_vector"
-    """A key of FAMILIES in agents/families.py."""
+    """A key of FAMILIES in asg_env/policies/families.py."""
     env: str = "ASG-Digits-v0"
     """Environment id."""
     env_kwargs: EnvKwargs = field(default_factory=dict)
@@ -82,12 +77,6 @@ def read_search(path: Path) -> list[Candidate]:
     """What a search has played so far; without the last line if a crash cut it short."""
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [Candidate(json.loads(line)) for line in lines if line.endswith("\n")]
-
-
-def final_score(folder: Path) -> float:
-    """Mean return of the winner on the fresh seeds of the second half: of training variants."""
-    last = [c.score for c in read_search(folder / SEARCH) if c["half"] == 2]
-    return max(last)
 
 
 def play(env: FinetuneEnv, policy: TunedPolicy, seed: int) -> tuple[float, int]:
@@ -124,7 +113,7 @@ class Search:
         count = self.candidates * self.args.repeats + self.finalists * self.fresh
         past = sum(len(c["returns"]) for c in self.done)
         with tqdm(total=count, initial=past, desc=self.args.family) as bar:
-            first = [self._play(1, k, self._drawn(k), self._seeds(1), bar) for k in self._range(1)]
+            first = [self._play(1, k, self._draw(k), self._seeds(1), bar) for k in self._range(1)]
             best = sorted(first, key=lambda c: -c.score)[: self.finalists]
             last = [
                 self._play(2, k, c["parameters"], self._seeds(2), bar) for k, c in enumerate(best)
@@ -134,7 +123,7 @@ class Search:
     def _range(self, half: int) -> range:
         return range(self.candidates if half == 1 else self.finalists)
 
-    def _drawn(self, number: int) -> dict[str, Any]:
+    def _draw(self, number: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.args.seed, number])
         return FAMILIES[self.args.family].draw(rng, len(self.env.group_names))
 
@@ -175,19 +164,23 @@ class Search:
         return TunedPolicy(family, parameters, len(self.env.group_names), f"tuned {family}")
 
 
-def train(args: Args) -> TunedPolicy:
-    """Search, or go on with it, and write the winner."""
-    torch.set_num_threads(1)
-    check_at_least(1, args, "episodes", "repeats", "finalists")
+def check(args: Args) -> Args:
+    """The arguments with the variant as it will be used; SystemExit if one is wrong."""
+    cli.check_at_least(1, args, "episodes", "repeats", "finalists")
     try:
         check_choice("--family", args.family, FAMILIES)
     except ValueError as error:
         raise SystemExit(str(error)) from error
-    refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
-    policy = TunedPolicy(args.family, {}, 0, args.family)
-    task = make_env(args.env, args.env_kwargs).task
-    args = dataclasses.replace(args, variant=fitting_variant(task, "--variant", args.variant))
-    env = make_env(args.env, {**args.env_kwargs, "variant": args.variant, **policy.env_kwargs})
+    cli.refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
+    return cli.fit_variants(args, cli.check_env(EnvSetup(args.env, args.env_kwargs)).task)
+
+
+def train(args: Args) -> TunedPolicy:
+    """Search, or go on with it, and write the winner."""
+    torch.set_num_threads(1)
+    args = check(args)
+    setup = EnvSetup(args.env, args.env_kwargs).updated(variant=args.variant)
+    env = cli.check_env(setup.updated(**TunedPolicy(args.family, {}, 0, args.family).env_kwargs))
     open_run(args.out, dataclasses.asdict(args))
     search = Search(args, env)
     winner = search.run()
@@ -199,7 +192,4 @@ def train(args: Args) -> TunedPolicy:
 
 
 if __name__ == "__main__":
-    try:
-        train(parse(Args, sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command resumes")
+    cli.run(train, Args)

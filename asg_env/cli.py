@@ -157,11 +157,6 @@ def check_env(setup: EnvSetup, option: str | None = None) -> FinetuneEnv:
     return env
 
 
-def make_env(env_id: str, kwargs: Mapping[str, Any], option: str | None = None) -> FinetuneEnv:
-    """:func:`check_env` of an id and arguments."""
-    return check_env(EnvSetup(env_id, kwargs), option)
-
-
 def run(
     main: Callable[[Any], object],
     source: type[Any] | Mapping[str, Any] | Callable[[Sequence[str]], Any],

@@ -10,15 +10,15 @@ later ones. It writes no other file, and loads no pretrained weights unless `wei
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
-from asg_env.cli import EnvKwargs, make_env, parse
+from asg_env.cli import EnvKwargs, check_env, run
 from asg_env.data.image_split import ImageSplit
 from asg_env.envs.factories import DATA_ROOT
+from asg_env.envs.setup import EnvSetup
 from asg_env.tasks.base import Problem
 
 QUICK = 100  # images of each split
@@ -41,7 +41,7 @@ def load_problem(args: Args) -> Problem:
     spared = {"weights": "random"} if reads_files(args) else {}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*random weights")
-        return make_env(args.env, {**spared, **args.env_kwargs}).problem
+        return check_env(EnvSetup(args.env, {**spared, **args.env_kwargs})).problem
 
 
 def reads_files(args: Args) -> bool:
@@ -80,7 +80,4 @@ def main(args: Args) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(1 if main(parse(Args, sys.argv[1:])) else 0)
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
+    run(lambda args: int(main(args) > 0), Args)

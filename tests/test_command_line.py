@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from agents import reinforce
-from asg_env.cli import read_value
+from asg_env.cli import read_arguments, read_value
+from asg_env.learning import ending
 from asg_env.policies.schedules import COMPARED
 from experiments import check_images, finetune, generalization
 
@@ -38,17 +39,17 @@ def on_command_line(kwargs):
 
 
 @pytest.mark.parametrize(
-    "read",
+    "source",
     [
-        reinforce.parse,
-        finetune.parse,
-        lambda argv: check_images.parse(check_images.Args, argv),
-        lambda argv: generalization.parse(generalization.Args, argv),
+        reinforce.PRESETS,
+        finetune.PRESETS,
+        check_images.Args,
+        generalization.Args,
     ],
     ids=["reinforce", "finetune", "check_images", "generalization"],
 )
-def test_env_kwargs_become_python_values(read):
-    assert read(["--env-kwargs", *WORDS.split()]).env_kwargs == VALUES
+def test_env_kwargs_become_python_values(source):
+    assert read_arguments(source, ["--env-kwargs", *WORDS.split()]).env_kwargs == VALUES
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_no_cache_may_be_written_as_none(folders):
     kwargs = {k: v for k, v in folders.items() if k not in ("batch_size", "threads")}
     words = [*on_command_line(kwargs), "cache", "none"]
     argv = ["--env", "ASG-ImageFolder-v0", "--env-kwargs", *words]
-    assert check_images.main(check_images.parse(check_images.Args, argv)) == 0
+    assert check_images.main(read_arguments(check_images.Args, argv)) == 0
 
 
 def test_a_module_in_the_working_directory_can_be_named(folders, tmp_path):
@@ -132,19 +133,19 @@ def test_what_reinforce_cannot_start_with_is_one_line(change, message, tmp_path)
 
 def test_variants_fit_the_task(folders):
     digits = reinforce.Args()
-    assert reinforce.fitted(digits) == digits
-    fitted = reinforce.fitted(reinforce.Args(env="ASG-ImageFolder-v0", env_kwargs=dict(folders)))
+    assert reinforce.check(digits) == digits
+    fitted = reinforce.check(reinforce.Args(env="ASG-ImageFolder-v0", env_kwargs=dict(folders)))
     assert (fitted.variant, fitted.test_variant) == (None, None)
-    given = reinforce.parse(["--variant", "None", "--test-variant", "test:1"])
+    given = read_arguments(reinforce.PRESETS, ["--variant", "None", "--test-variant", "test:1"])
     assert (given.variant, given.test_variant) == (None, "test:1")
 
 
 def test_reinforce_runs_on_a_task_without_variants(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr(reinforce, "COMPARED", COMPARED[:1])
+    monkeypatch.setattr(ending, "COMPARED", COMPARED[:1])
     words = on_command_line({**folders, "budget": 4, "window": 2})
     argv = ["--env", "ASG-ImageFolder-v0", "--updates", "1", "--num-envs", "2", "--eval-seeds", "2"]
     argv += ["--workers", "none", "--out", str(tmp_path / "run"), "--env-kwargs", *words]
-    reinforce.main(reinforce.parse(argv))
+    reinforce.main(read_arguments(reinforce.PRESETS, argv))
     assert json.loads((tmp_path / "run" / "args.json").read_text())["variant"] is None
     last = (tmp_path / "run" / "table.md").read_text().splitlines()[-1]
     assert last.startswith("synthetic -> real. Means over 2 fresh seeds")

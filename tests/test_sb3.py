@@ -509,10 +509,10 @@ def test_the_best_policy_is_chosen_on_the_training_variants(tmp_path, monkeypatc
     kept = []
     original = sb3.save_sb3_policy
 
-    def save(policy, folder, stem):
-        kept.append(stem)
+    def save(policy, folder, stem="policy"):
         original(policy, folder, stem)
-        kept.append((folder / "best.safetensors").read_bytes())
+        if stem == "best":
+            kept.extend([stem, (folder / "best.safetensors").read_bytes()])
 
     monkeypatch.setattr(sb3, "save_sb3_policy", save)
     args = opened(tmp_path, BANDIT, episodes=12, eval_every=4, select="best")

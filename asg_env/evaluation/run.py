@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from asg_env.board import open_board
 from asg_env.deploy import save_student
 from asg_env.envs import FinetuneEnv
 from asg_env.envs.setup import EnvSetup
@@ -131,15 +132,13 @@ class Run:
         Raises:
             DamagedRun: the folder's files do not fit, or the policy is not the one that began it.
         """
-        from torch.utils.tensorboard import SummaryWriter  # slow to import
-
         self.policy.begin(self.env.group_names, self.env.observation_names, self.seed)
         for path in (self.metrics, self.snapshot, self.student):
             drop_leftovers(path)
         if self.snapshot.exists():
             self._resume()
         first = self.rows[-1].steps + 1 if self.rows else 0
-        with SummaryWriter(self.folder / "tensorboard", purge_step=first) as board:
+        with open_board(self.folder, first) as board:
             if not self.rows:
                 self._begin(board)
             self._loop(board)

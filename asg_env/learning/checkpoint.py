@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from asg_env.files import keep_lines, read_tensors, write_atomic  # noqa: F401
-from asg_env.learning.run_folder import due, open_run  # noqa: F401 - until everyone has moved
+from asg_env.files import read_tensors, write_atomic
 
 FILE = "checkpoint.safetensors"
 
