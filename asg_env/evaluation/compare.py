@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,12 +140,28 @@ def _play(
 
 
 def as_entrants(policies: Sequence[Policy | Entrant]) -> list[Entrant]:
-    """Entrants, where a bare policy is who its name says; TypeError if one is no policy."""
+    """Entrants, where a bare policy is who its name says.
+
+    Raises:
+        TypeError: one is no policy, or cannot be sent to another process.
+    """
     made = []
     for one in policies:
         check_policy(one.policy if isinstance(one, Entrant) else one)
         made.append(one if isinstance(one, Entrant) else Entrant(one, Identity(one.name)))
+    for who in made:
+        _check_sendable(who)
     return made
+
+
+def _check_sendable(who: Entrant) -> None:
+    try:
+        pickle.dumps(who.policy)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise TypeError(
+            f"policy {who.label!r} cannot be sent to a process that plays it ({error}): define its "
+            "class at the top level of a module"
+        ) from error
 
 
 def check_names(entrants: Sequence[Entrant]) -> None:

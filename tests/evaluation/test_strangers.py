@@ -159,6 +159,14 @@ def test_what_is_no_policy_is_refused_with_what_is_missing(tmp_path):
         compare([TunedPolicy], SMALL, drawn(None, [0]), tmp_path / "r")
 
 
+def test_a_policy_that_cannot_reach_a_worker_is_refused(tmp_path):
+    class Local(SchedulePolicy):
+        pass
+
+    with pytest.raises(TypeError, match=r"'large' cannot be sent to a process .* top level"):
+        compare([Local("large")], SMALL, drawn(None, [0]), tmp_path / "r")
+
+
 # -- kinds -----------------------------------------------------------------------------------------
 
 
