@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agents import reinforce
-from asg_env.cli import read_arguments, read_value
+from agents import reinforce, sb3
+from asg_env.cli import read_arguments, read_value, run
 from asg_env.learning import ending
 from asg_env.policies.schedules import COMPARED
 from experiments import check_images, finetune, generalization
@@ -149,3 +149,73 @@ def test_reinforce_runs_on_a_task_without_variants(folders, tmp_path, monkeypatc
     assert json.loads((tmp_path / "run" / "args.json").read_text())["variant"] is None
     last = (tmp_path / "run" / "table.md").read_text().splitlines()[-1]
     assert last.startswith("synthetic -> real. Means over 2 fresh seeds")
+
+
+# -- how a script ends, and what a benchmark says to it --------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """Arguments of a script."""
+
+    count: int = 0
+
+
+def interrupted(args):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("main", "code"),
+    [(lambda args: args.count, 3), (interrupted, "interrupted; the same command resumes")],
+    ids=["exit code", "interrupt"],
+)
+@pytest.mark.parametrize("source", [Words, lambda argv: Words(int(argv[1]))])
+def test_a_script_ends_in_one_way(main, code, source, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["script.py", "--count", "3"])
+    with pytest.raises(SystemExit) as end:
+        run(main, source)
+    assert end.value.code == code
+
+
+def test_a_script_that_returns_nothing_just_ends(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["script.py"])
+    run(lambda args: None, Words)
+
+
+@pytest.mark.parametrize(
+    ("episodes", "copies", "updates"), [(640, 8, 80), (20, 8, 2), (3, 3, 1)], ids=str
+)
+def test_episodes_are_of_all_copies_together(episodes, copies, updates):
+    args = reinforce.check(reinforce.Args(episodes=episodes))
+    assert (args.num_envs, args.updates) == (copies, updates)
+    assert sb3.resolve(sb3.Args(episodes=episodes)).num_envs == copies
+    with pytest.raises(SystemExit, match="--episodes 0: expected >= 1"):
+        reinforce.check(reinforce.Args(episodes=0))
+
+
+SCRIPTS = {
+    "reinforce": ["reinforce.py", "--compare", "none"],
+    "sb3": ["sb3.py", "--compare", "none", "--eval-every", "0"],
+    "tune": ["tune.py", "--repeats", "1", "--finalists", "1"],
+}
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"), list(zip(SCRIPTS, ("recurrent", "sb3", "family"), strict=True))
+)
+def test_an_agent_is_a_command_that_leaves_a_policy_of_an_id_of_ones_own(script, kind, tmp_path):
+    """Run where the module is that registers the id; the copies' workers import it too."""
+    (tmp_path / "my_tasks.py").write_text(
+        "import gymnasium\n"
+        "from asg_env.envs.factories import make_digits\n"
+        "gymnasium.register('Mine-v0', entry_point=make_digits)\n"
+    )
+    name, *words = SCRIPTS[script]
+    words += ["--env", "my_tasks:Mine-v0", "--env-kwargs", "budget", "4", "window", "2"]
+    words += ["--variant", "train", "--seed", "1", "--episodes", "2", "--out", "run"]
+    command = [sys.executable, str(ROOT / "agents" / name), *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "policy.json").read_text())["kind"] == kind
+    assert not (tmp_path / "run" / "table.md").exists()
