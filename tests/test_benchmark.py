@@ -21,7 +21,7 @@ from asg_env.evaluation.commands import Command
 from asg_env.evaluation.compare import Episode
 from asg_env.evaluation.parallel import run_parallel
 from asg_env.evaluation.play import run_episode
-from asg_env.learning.checkpoint import due
+from asg_env.learning.run_folder import due
 from asg_env.policies import load
 from asg_env.policies.base import Identity
 from asg_env.policies.families import FAMILIES, TunedPolicy, load_tuned
