@@ -2,6 +2,10 @@
 
 import pytest
 from images import write_folders, write_visda, write_weights
+from support import DIGITS_ID, make
+
+from asg_env.envs.setup import EnvSetup
+from asg_env.evaluation.play import run_episode
 
 SHAPES = ("circle", "square", "star")
 OLD = ("apple", "boat", "cat", "dog", "egg")  # what the pretrained networks of the tests know
@@ -64,3 +68,13 @@ def id_arguments(visda_root, folders):
         "ASG-VisDA-v0": {"data_root": str(visda_root), "batch_size": 4, **network},
         "ASG-ImageFolder-v0": folders,
     }
+
+
+@pytest.fixture(scope="module")
+def record():
+    """An episode of random paths of LR scales."""
+    from experiments import reward_validity
+
+    kwargs = {"budget": 8, "window": 2, **reward_validity.HAND_TUNED}
+    path = reward_validity.RandomPath(3)
+    return run_episode(make(**kwargs), path, EnvSetup(DIGITS_ID, kwargs), 5)

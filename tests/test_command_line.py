@@ -7,9 +7,9 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support import REPO
 
 from agents import reinforce, sb3
 from asg_env.cli import read_arguments, read_value, run
@@ -17,12 +17,15 @@ from asg_env.learning import ending
 from asg_env.policies.schedules import COMPARED
 from experiments import check_images, finetune, generalization
 
-ROOT = Path(__file__).resolve().parent.parent
 WORDS = "channels_last True flip_average false groups NONE base_lr 1e-3 budget 7 model resnet18"
+
+
 VALUES = {
     **{"channels_last": True, "flip_average": False, "groups": None, "base_lr": 1e-3},
     **{"budget": 7, "model": "resnet18"},
 }
+
+
 OWN = """
 from torch import nn
 
@@ -33,9 +36,6 @@ def network():
 
 def on_command_line(kwargs):
     return [str(word) for pair in kwargs.items() for word in pair]
-
-
-# -- --env-kwargs ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_module_in_the_working_directory_can_be_named(folders, tmp_path):
     (tmp_path / "my_network.py").write_text(OWN)
     roots = {k: folders[k] for k in ("source_root", "target_root", "image_size")}
     kwargs = {**roots, "model": "my_network:network"}
-    command = [sys.executable, ROOT / "experiments/check_images.py", "--env", "ASG-ImageFolder-v0"]
+    command = [sys.executable, REPO / "experiments/check_images.py", "--env", "ASG-ImageFolder-v0"]
     done = subprocess.run(
         [*map(str, command), "--env-kwargs", *on_command_line(kwargs)],
         cwd=tmp_path,
@@ -86,9 +86,6 @@ def test_a_module_in_the_working_directory_can_be_named(folders, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "51 of 51 image files" in done.stdout
-
-
-# -- a run that cannot start -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -128,9 +125,6 @@ def test_what_reinforce_cannot_start_with_is_one_line(change, message, tmp_path)
     assert not args.out.exists()
 
 
-# -- variants --------------------------------------------------------------------------------------
-
-
 def test_variants_fit_the_task(folders):
     digits = reinforce.Args()
     assert reinforce.check(digits) == digits
@@ -149,9 +143,6 @@ def test_reinforce_runs_on_a_task_without_variants(folders, tmp_path, monkeypatc
     assert json.loads((tmp_path / "run" / "args.json").read_text())["variant"] is None
     last = (tmp_path / "run" / "table.md").read_text().splitlines()[-1]
     assert last.startswith("synthetic -> real. Means over 2 fresh seeds")
-
-
-# -- how a script ends, and what a benchmark says to it --------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +205,7 @@ def test_an_agent_is_a_command_that_leaves_a_policy_of_an_id_of_ones_own(script,
     name, *words = SCRIPTS[script]
     words += ["--env", "my_tasks:Mine-v0", "--env-kwargs", "budget", "4", "window", "2"]
     words += ["--variant", "train", "--seed", "1", "--episodes", "2", "--out", "run"]
-    command = [sys.executable, str(ROOT / "agents" / name), *words]
+    command = [sys.executable, str(REPO / "agents" / name), *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "policy.json").read_text())["kind"] == kind

@@ -1,0 +1,28 @@
+"""What several of REINFORCE's tests need."""
+
+import torch
+
+from agents.reinforce import Args
+from asg_env.policies.recurrent import (
+    RecurrentPolicy,
+)
+
+
+def shaken(args, seed=0):
+    """A network whose outputs are far from uniform."""
+    network = RecurrentPolicy(args, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+TINY = Args(
+    env_kwargs={"budget": 10, "window": 5},
+    workers="none",
+    num_envs=2,
+    updates=3,
+    seed=1,
+    heads="shared",
+)
