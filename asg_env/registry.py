@@ -73,7 +73,8 @@ class Registry(Mapping[str, T], Generic[T]):
         argument: which takes such a name, for messages.
         needs: attributes that each thing has.
         instances: whether the things are objects; a class is then called without arguments.
-        also: names that :meth:`find` takes beside these, which mean that there is none.
+        check: raises TypeError if a thing does not fit in some other way.
+        none: a name that means that there is none, which :meth:`find` leaves to the caller.
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class Registry(Mapping[str, T], Generic[T]):
         needs: Iterable[str],
         instances: bool = True,
         check: Callable[[T], None] | None = None,
+        none: str | None = None,
     ) -> None:
         self.argument, self.needs, self.instances = argument, tuple(needs), instances
+        self.none = none
         self._check, self._things = check, dict[str, T]()
 
     def __getitem__(self, name: str) -> T:
@@ -122,11 +125,23 @@ class Registry(Mapping[str, T], Generic[T]):
             return self._things[value]
         if ":" in value:
             return self._fitting(load_attribute(value, self.argument))
-        known = ", ".join(self)
+        known = ", ".join([*([self.none] if self.none else []), *self])
         raise ValueError(
             f"{self.argument}={value!r}: expected one of {known}, 'module:attribute', or the "
             "object itself"
         )
+
+    def label(self, value: Any) -> str:
+        """How a value is called: its name, ``"module:attribute"``, or else its type's name."""
+        if isinstance(value, str):
+            return value
+        for name, thing in self._things.items():
+            if thing is value:
+                return name
+        try:
+            return reference(self.argument, value)
+        except ValueError:
+            return type(value).__name__
 
     def _fitting(self, thing: Any) -> T:
         made = thing() if self.instances and isinstance(thing, type) else thing

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 
-from asg_env.training.optimizee import Probe, WindowStats
+from asg_env.control.meter import Probe, WindowStats
+from asg_env.registry import Registry
 
 
 class Measurement(NamedTuple):
@@ -48,40 +49,77 @@ GLOBAL = (
     Signal("kl", "mean KL of the window, nats", 0, 20, "paper", lambda m: m.window.kl),
     Signal("progress", "steps done / budget", 0, 1, "paper", lambda m: m.progress),
     Signal(
-        *("head_mean", "mean of the head's last weight", -10, 10, "paper"),
-        lambda m: m.probe.head_mean,
+        name="head_mean",
+        formula="mean of the head's last weight",
+        low=-10,
+        high=10,
+        source="paper",
+        value=lambda m: m.probe.head_mean,
     ),
     Signal(
-        *("head_std", "std of the head's last weight", 0, 10, "paper"), lambda m: m.probe.head_std
+        name="head_std",
+        formula="std of the head's last weight",
+        low=0,
+        high=10,
+        source="paper",
+        value=lambda m: m.probe.head_std,
     ),
 )
 LR_SCALE = Signal("lr_scale", "LR / base LR", 0, 1, "paper", lambda m: m.lr_scale, True)
 LAYERWISE = (
     Signal(
-        *("grad_norm", "log10 of the mean gradient norm, 1e-4..1e2 -> 0..1", 0, 1, "LARS, 2017"),
-        lambda m: log_unit(m.window.grad_norm, -4, 2),
-        True,
+        name="grad_norm",
+        formula="log10 of the mean gradient norm, 1e-4..1e2 -> 0..1",
+        low=0,
+        high=1,
+        source="LARS, 2017",
+        value=lambda m: log_unit(m.window.grad_norm, -4, 2),
+        per_group=True,
     ),
     Signal(
-        *("update_ratio", "log10 |w - w_before| / |w_before|, 1e-6..1 -> 0..1", 0, 1),
-        *("LARS, 2017", lambda m: log_unit(m.window.update_ratio, -6, 0), True),
+        name="update_ratio",
+        formula="log10 |w - w_before| / |w_before|, 1e-6..1 -> 0..1",
+        low=0,
+        high=1,
+        source="LARS, 2017",
+        value=lambda m: log_unit(m.window.update_ratio, -6, 0),
+        per_group=True,
     ),
     Signal(
-        *("drift", "log10 |w - w_start| / |w_start|, 1e-5..10 -> 0..1", 0, 1, "L2-SP, 2018"),
-        lambda m: log_unit(m.probe.drift, -5, 1),
-        True,
+        name="drift",
+        formula="log10 |w - w_start| / |w_start|, 1e-5..10 -> 0..1",
+        low=0,
+        high=1,
+        source="L2-SP, 2018",
+        value=lambda m: log_unit(m.probe.drift, -5, 1),
+        per_group=True,
     ),
     Signal(
-        *("feature_kl", "log10 KL(features at the start || now), 1e-8..1e2 -> 0..1", 0, 1),
-        *("ours, after the paper's KL", lambda m: log_unit(m.probe.feature_kl, -8, 2), True),
+        name="feature_kl",
+        formula="log10 KL(features at the start || now), 1e-8..1e2 -> 0..1",
+        low=0,
+        high=1,
+        source="ours, after the paper's KL",
+        value=lambda m: log_unit(m.probe.feature_kl, -8, 2),
+        per_group=True,
     ),
 )
 
-OBSERVATIONS: dict[str, tuple[Signal, ...]] = {
-    "paper": (*GLOBAL, LR_SCALE),
-    "layerwise": (*GLOBAL, *LAYERWISE, LR_SCALE),
-}
+
+def _check_signals(signals: Any) -> None:
+    """Raise TypeError unless it is a sequence of signals, each name once."""
+    fine = isinstance(signals, Sequence) and signals and not isinstance(signals, str)
+    if not fine or not all(isinstance(s, Signal) for s in signals):
+        raise TypeError(f"observation={signals!r}: expected a sequence of Signal")
+    names = [s.name for s in signals]
+    if len(set(names)) < len(names):
+        raise TypeError(f"observation: signals {', '.join(names)}: expected each name once")
+
+
+OBSERVATIONS: Registry[Sequence[Signal]] = Registry("observation", (), check=_check_signals)
 """``paper``: the paper's 5 + G raw numbers. ``layerwise``: the same and four more per group."""
+OBSERVATIONS.register("paper", (*GLOBAL, LR_SCALE))
+OBSERVATIONS.register("layerwise", (*GLOBAL, *LAYERWISE, LR_SCALE))
 
 
 class Observer:
@@ -90,12 +128,12 @@ class Observer:
     The vector holds the global signals, then each per-group signal for all groups in order.
 
     Args:
-        name: a key of :data:`OBSERVATIONS`.
+        signals: what is observed.
         groups: names of the layer groups.
     """
 
-    def __init__(self, name: str, groups: Sequence[str]) -> None:
-        self.signals = OBSERVATIONS[name]
+    def __init__(self, signals: Sequence[Signal], groups: Sequence[str]) -> None:
+        self.signals = signals
         width = [len(groups) if s.per_group else 1 for s in self.signals]
         self.names = [
             label

@@ -1,41 +1,56 @@
-"""The environment's arguments: one dataclass, checked."""
+"""The environment's arguments: as given, and as resolved for a task."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import math
+import multiprocessing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from asg_env.compute import PRECISIONS
-from asg_env.control.observations import OBSERVATIONS
-from asg_env.envs.rewards import REWARDS
-from asg_env.methods.regularizers import NONE, REGULARIZERS
+from asg_env.arguments import json_arguments
+from asg_env.compute import PRECISIONS, Compute, resolve_device
+from asg_env.control.actions import ACTIONS, ActionKind
+from asg_env.control.observations import OBSERVATIONS, Signal
+from asg_env.envs.rewards import REWARDS, RewardTerm
+from asg_env.methods.base import NONE, TrainingSettings
+from asg_env.methods.guided import METHODS
+from asg_env.methods.regularizers import REGULARIZERS
+from asg_env.registry import Registry, check_choice
 from asg_env.tasks.base import Defaults
+from asg_env.tasks.problem import Problem
 from asg_env.training.optim import OPTIMIZERS
-from asg_env.training.optimizee import TEACHERS, OptimizeeSettings
 
-ACTIONS = ("discrete", "continuous")
+TEACHERS = ("auto", "cached", "online")
+NAMED: dict[str, Registry[Any]] = {
+    "observation": OBSERVATIONS,
+    "action": ACTIONS,
+    "reward": REWARDS,
+    "optimizer": OPTIMIZERS,
+    "method": METHODS,
+}
+"""Arguments that take a name, and where it is looked up."""
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class Arguments:
     """Arguments of :class:`~asg_env.envs.finetune.FinetuneEnv`.
 
-    None stands for the task's own value wherever the task has one.
+    None stands for the task's own value wherever the task has one. Where a name is taken, the
+    object itself and ``"module:attribute"`` are, too.
     """
 
     variant: str | None = None
     """The task's variant; "train", "test": one drawn at each reset. None: the task itself."""
-    observation: str = "layerwise"
+    observation: Any = "layerwise"
     """A key of OBSERVATIONS: ``"paper"`` or ``"layerwise"``."""
-    action: str = "discrete"
+    action: Any = "discrete"
     """"discrete": MultiDiscrete([11]*G), k is k/10 x base. "continuous": Box(0, 1, (G,))."""
-    reward: str = "proxy_valid"
+    reward: Any = "proxy_valid"
     """A key of REWARDS."""
     guidance: float | None = None
     """lambda, the weight of the proxy KL in the training loss, >= 0."""
@@ -43,13 +58,15 @@ class FinetuneConfig:
     """lambda inside the reward's Phi, >= 0. None: the same as ``guidance``."""
     reward_images: int | None = None
     """Images of ``outer_valid`` that the reward is measured on, the first ones; None: all."""
-    regularizer: str = NONE
-    """A key of REGULARIZERS (asg_env/regularizers.py), in force beside proxy guidance: pass
+    regularizer: Any = NONE
+    """A key of REGULARIZERS (asg_env/methods/regularizers.py), in force beside proxy guidance: pass
     ``guidance=0`` to have it alone. ``"none"``: proxy guidance only."""
     regularizer_strength: float = 1.0
     """Its weight in the training loss, >= 0."""
     temperature: float = 2.0
     """Of ``regularizer="lwf"``, > 0."""
+    method: Any = "guided"
+    """A key of METHODS: what happens in an optimizer step."""
     base_lr: float | None = None
     """Learning rate at scale 1, > 0."""
     budget: int | None = None
@@ -61,7 +78,7 @@ class FinetuneConfig:
     ``base_lr`` before the first decision (official)."""
     step_limit: int | None = None
     """Truncate the episode after this many optimizer steps (paper: "early stop"). None: never."""
-    optimizer: str | None = None
+    optimizer: Any = None
     """A key of OPTIMIZERS."""
     momentum: float = 0.9
     """In [0, 1)."""
@@ -84,29 +101,31 @@ class FinetuneConfig:
     threads: int | None = None
     """CPU threads of one env; 0: PyTorch's own setting. None: the task's, and 1 in workers."""
 
-    def resolved(self, defaults: Defaults) -> FinetuneConfig:
-        """The same with the task's values filled in, checked.
 
-        Raises:
-            ValueError: naming the argument, its value and what is allowed.
-        """
-        names = [f.name for f in dataclasses.fields(defaults)]
-        own = {n: getattr(defaults, n) for n in names if getattr(self, n) is None}
-        full = dataclasses.replace(self, **own)
-        if full.reward_guidance is None:
-            full = dataclasses.replace(full, reward_guidance=full.guidance)
-        if full.clip_norm is None:
-            full = dataclasses.replace(full, clip_norm=math.inf)
-        full._check()
-        return full
+@dataclass(frozen=True)
+class Resolved(Arguments):
+    """The same with every value filled in, checked.
 
-    def _check(self) -> None:
-        for name, known in (
-            *(("observation", OBSERVATIONS), ("action", ACTIONS), ("reward", REWARDS)),
-            *(("optimizer", OPTIMIZERS), ("teacher", TEACHERS), ("precision", PRECISIONS)),
-            ("regularizer", (NONE, *REGULARIZERS)),
-        ):
-            check_choice(name, getattr(self, name), known)
+    Only ``variant``, ``reward_images``, ``step_limit`` and ``threads`` may still be None.
+    """
+
+    guidance: float = math.nan
+    reward_guidance: float = math.nan
+    base_lr: float = math.nan
+    budget: int = 0
+    window: str | int = 0
+    clip_norm: float = math.nan
+    batch_size: int = 0
+    device: str = ""
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        for name, registry in NAMED.items():
+            registry.find(getattr(self, name))
+        if self.regularizer != NONE:
+            REGULARIZERS.find(self.regularizer)
+        check_choice("teacher", self.teacher, TEACHERS)
+        check_choice("precision", self.precision, PRECISIONS)
         for name in ("guidance", "reward_guidance", "weight_decay", "regularizer_strength"):
             self._number(name, 0.0, math.inf)
         for name in ("base_lr", "temperature"):
@@ -147,18 +166,77 @@ class FinetuneConfig:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"{name}={value!r}: expected an int >= {least}")
 
+    # -- what the names mean ----------------------------------------------------------------------
+
     @property
-    def optimizee(self) -> OptimizeeSettings:
-        """The part of the (resolved) arguments that the inner loop reads."""
-        fields = dataclasses.fields(OptimizeeSettings)
-        return OptimizeeSettings(**{f.name: getattr(self, f.name) for f in fields})
+    def signals(self) -> Sequence[Signal]:
+        """What is observed."""
+        return OBSERVATIONS.find(self.observation)
+
+    @property
+    def action_kind(self) -> ActionKind:
+        """What an action means."""
+        return ACTIONS.find(self.action)
+
+    @property
+    def reward_term(self) -> RewardTerm:
+        """The reward in use."""
+        return REWARDS.find(self.reward)
+
+    @property
+    def reward_name(self) -> str:
+        """How the reward in use is called in ``info["rewards"]``."""
+        return REWARDS.label(self.reward)
+
+    @property
+    def compute(self) -> Compute:
+        """How the networks are computed; ValueError if the device is not there."""
+        return Compute(resolve_device(self.device), self.channels_last, self.precision)
+
+    @property
+    def cpu_threads(self) -> int | None:
+        """CPU threads to run with; None leaves PyTorch's setting."""
+        if self.threads is not None:
+            return self.threads or None
+        return 1 if multiprocessing.parent_process() is not None else None
+
+    def training(self, problem: Problem) -> TrainingSettings:
+        """What the inner loop reads; ``teacher="auto"`` is decided by the budget."""
+        names = [f.name for f in dataclasses.fields(TrainingSettings)]
+        settings = TrainingSettings(**{name: getattr(self, name) for name in names})
+        if self.teacher != "auto":
+            return settings
+        train = problem.splits["train"]
+        once = train.key is not None and self.budget * self.batch_size < len(train)
+        return dataclasses.replace(settings, teacher="online" if once else "cached")
+
+    def noted(self) -> dict[str, Any]:
+        """Every argument as a JSON value; TypeError or ValueError, naming one that has none."""
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        for name, registry in NAMED.items():
+            if (label := registry.label(given[name])) in registry:
+                given[name] = label
+        return json_arguments(given)
 
 
-def check_choice(name: str, value: Any, known: Iterable[str]) -> None:
-    """Raise ValueError, listing what is known, unless ``value`` is in ``known``."""
-    known = list(known)
-    if value not in known:
-        raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}")
+def resolve(kwargs: dict[str, Any], defaults: Defaults) -> Resolved:
+    """Keyword arguments with a task's own values filled in, checked.
+
+    Raises:
+        TypeError: for an unknown keyword, naming the nearest and all known ones.
+        ValueError: naming the argument, its value and what is allowed.
+    """
+    check_names(kwargs, field_names(Arguments))
+    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}
+    full = {f.name: plain.get(f.name, f.default) for f in dataclasses.fields(Arguments)}
+    for field in dataclasses.fields(defaults):
+        if full[field.name] is None:
+            full[field.name] = getattr(defaults, field.name)
+    if full["reward_guidance"] is None:
+        full["reward_guidance"] = full["guidance"]
+    if full["clip_norm"] is None:
+        full["clip_norm"] = math.inf
+    return Resolved(**full)
 
 
 def field_names(kind: type) -> list[str]:
@@ -173,14 +251,3 @@ def check_names(names: Iterable[str], known: Sequence[str]) -> None:
             near = difflib.get_close_matches(name, known, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise TypeError(f"unknown argument {name!r}{hint}; known: {', '.join(known)}")
-
-
-def config_from(kwargs: dict[str, Any]) -> FinetuneConfig:
-    """A config of keyword arguments.
-
-    Raises:
-        TypeError: for an unknown keyword, naming the nearest and all known ones.
-    """
-    check_names(kwargs, field_names(FinetuneConfig))
-    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}
-    return FinetuneConfig(**plain)

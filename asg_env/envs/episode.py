@@ -1,44 +1,234 @@
-"""The part of an episode that is plain numbers: all that a snapshot needs beside tensors."""
+"""One episode: a fine-tuning run, its inner loop and its ledger in one object."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import dataclasses
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import numpy as np
+
+from asg_env.control.meter import WindowStats
+from asg_env.control.observations import Measurement, Observer
+from asg_env.control.windows import decision_windows
+from asg_env.data.order import epoch_length
+from asg_env.envs.arguments import Resolved
+from asg_env.envs.ledger import Ledger
+from asg_env.envs.rewards import Transition, capped, crash_reward, rewards_of
+from asg_env.envs.snapshot import Snapshot
+from asg_env.seeding import cpu_threads
+from asg_env.tasks.base import Task
+from asg_env.tasks.guidance import GuidedLoss
+from asg_env.tasks.problem import Problem
+from asg_env.training.optimizee import Optimizee
+
+Result = TypeVar("Result")
 
 
-@dataclass
+def on_its_threads(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Run a method of an episode with the episode's number of CPU threads."""
+
+    @wraps(method)
+    def run(self: Episode, *args: Any, **kwargs: Any) -> Result:
+        with cpu_threads(self.config.cpu_threads):
+            return method(self, *args, **kwargs)
+
+    return run
+
+
+def epoch_length_of(problem: Problem, config: Resolved) -> int:
+    """Optimizer steps in one pass over the training images."""
+    return epoch_length(len(problem.splits["train"]), config.batch_size)
+
+
+def plan(problem: Problem, config: Resolved) -> tuple[int, list[int]]:
+    """Optimizer steps before the first decision, and those of each decision."""
+    epoch = epoch_length_of(problem, config)
+    return decision_windows(config.window, config.budget, epoch, config.decide_first)
+
+
 class Episode:
-    """Where an episode stands.
+    """A fine-tuning run under way.
 
-    ``windows``: lengths of all its decisions, optimizer steps. ``steps``: optimizer steps done,
-    the paper's first window, which runs before any decision, included.
-    ``history``: one row for each decision, for people. ``over``: no further step is allowed.
+    Args:
+        task: whose variant is played.
+        config: how.
+        observer: what is seen of it.
+        ledger: where it stands.
     """
 
-    variant: str | None
-    seed: int
-    windows: list[int]
-    steps: int = 0
-    decision: int = 0
-    phi_start: float = 0.0
-    phi: float = 0.0
-    train_loss: float = 0.0
-    accuracy: float | None = None
-    returned: float = 0.0
-    over: bool = False
-    error: str | None = None
-    scales: list[float] = field(default_factory=list)
-    losses: dict[str, float] = field(default_factory=dict)
-    rewards: dict[str, float] = field(default_factory=dict)
-    observation: list[float] = field(default_factory=list)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    def __init__(self, task: Task, config: Resolved, observer: Observer, ledger: Ledger) -> None:
+        self.config, self.observer, self.ledger = config, observer, ledger
+        with cpu_threads(config.cpu_threads):
+            self.problem = task.load(ledger.variant)
+            settings = config.training(self.problem)
+            self.optimizee = Optimizee(self.problem, settings, ledger.seed, config.compute)
 
-    def advance(self) -> None:
-        """Note that the window of the current decision has been trained."""
-        self.steps += self.windows[self.decision]
-        self.decision += 1
+    @classmethod
+    def begin(cls, task: Task, config: Resolved, observer: Observer, ledger: Ledger) -> Episode:
+        """A fresh run: what is trained before the first decision, if anything, and measured."""
+        episode = cls(task, config, observer, ledger)
+        ledger.steps, ledger.windows = plan(episode.problem, config)
+        episode._start()
+        return episode
+
+    @on_its_threads
+    def _start(self) -> None:
+        ledger, optimizee = self.ledger, self.optimizee
+        scales = np.ones(len(self.problem.groups))
+        if ledger.steps:
+            self._measure(optimizee.train_window(scales, ledger.steps), scales)
+        else:
+            self._measure(optimizee.measure_window(), scales)
+        ledger.phi_start = ledger.phi
+        ledger.write_row(0.0)
+
+    # -- one decision -----------------------------------------------------------------------------
+
+    @on_its_threads
+    def play(self, scales: np.ndarray) -> float:
+        """Train a window at LR scales (G,), measure what that did, and reward it.
+
+        If it breaks off, the episode is over: a window cannot be repeated.
+        """
+        ledger = self.ledger
+        ledger.over = True
+        before = ledger.phi, ledger.train_loss, ledger.accuracy
+        window = self.optimizee.train_window(scales, ledger.window)
+        ledger.advance()
+        self._measure(window, scales)
+        reward = self._reward(*before)
+        ledger.over = self.terminated or self.truncated
+        return reward
+
+    def _measure(self, window: WindowStats, scales: np.ndarray) -> None:
+        """Observe the run as it is now, and read its losses."""
+        ledger = self.ledger
+        ledger.scales = scales.tolist()
+        progress = ledger.steps / self.config.budget
+        seen = Measurement(window, self.optimizee.probe(), progress, scales)
+        ledger.observation = self.observer.observe(seen).tolist()
+        ledger.losses = self._losses(window)
+        if ledger.decision and not (window.finite and np.isfinite(ledger.losses["phi"])):
+            ledger.error = "diverged"
+        ledger.phi = capped(ledger.losses["phi"])
+        ledger.train_loss = capped(window.ce + self.config.guidance * window.kl)
+        if self.config.reward_term.oracle:
+            ledger.accuracy = self.optimizee.evaluate("test")[self.problem.objective.metric]
+
+    def _losses(self, window: WindowStats) -> dict[str, float]:
+        valid = self.optimizee.losses("outer_valid", self.config.reward_images)
+        ce, kl = float(valid.ce), float(valid.kl)
+        losses = {
+            "train_ce": window.ce,
+            "train_kl": window.kl,
+            "valid_ce": ce,
+            "valid_kl": kl,
+            "phi": ce + self.config.reward_guidance * kl,
+        }
+        return losses if window.penalty is None else {**losses, "train_penalty": window.penalty}
+
+    def _reward(self, phi: float, train_loss: float, accuracy: float | None) -> float:
+        """The reward in use, of what has just been measured; the arguments are from before."""
+        ledger, config = self.ledger, self.config
+        transition = Transition(
+            phi_start=ledger.phi_start,
+            phi_before=phi,
+            phi=ledger.phi,
+            train_loss_before=train_loss,
+            train_loss=ledger.train_loss,
+            last=ledger.budget_spent or self._limit_reached,
+            accuracy_before=accuracy,
+            accuracy=ledger.accuracy,
+        )
+        ledger.rewards = rewards_of(transition, config.reward)
+        if ledger.error:
+            crash = crash_reward(config.reward, len(ledger.windows), ledger.returned)
+            ledger.rewards[config.reward_name] = crash
+        reward = ledger.rewards[config.reward_name]
+        ledger.returned += reward
+        ledger.write_row(reward)
+        return float(reward)
+
+    # -- what there is to see ---------------------------------------------------------------------
 
     @property
-    def budget_spent(self) -> bool:
-        """Whether no decision is left."""
-        return self.decision == len(self.windows)
+    def terminated(self) -> bool:
+        """Whether the run is at its end: the budget is spent, or it diverged."""
+        return self.ledger.error is not None or self.ledger.budget_spent
+
+    @property
+    def truncated(self) -> bool:
+        """Whether an outer limit cut a run that could go on."""
+        return not self.terminated and self._limit_reached
+
+    @property
+    def _limit_reached(self) -> bool:
+        limit = self.config.step_limit
+        return limit is not None and self.ledger.steps >= limit
+
+    @property
+    def observation(self) -> np.ndarray:
+        """The newest one, float32."""
+        return np.asarray(self.ledger.observation, dtype=np.float32)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """See :class:`~asg_env.envs.finetune.FinetuneEnv`."""
+        ledger = self.ledger
+        info: dict[str, Any] = {
+            "rewards": dict(ledger.rewards),
+            "lr": np.asarray(ledger.scales) * self.config.base_lr,
+            "losses": dict(ledger.losses),
+            "dataset": self.problem.dataset,
+            "variant": ledger.variant or "",
+            "steps": ledger.steps,
+            "decision": ledger.decision,
+            "skipped": self.problem.skipped,
+        }
+        return {**info, "error_type": ledger.error} if ledger.error else info
+
+    @on_its_threads
+    def evaluate(self, split: str) -> dict[str, float]:
+        """The objective's score on a split, and retention on "test"; ValueError without such a
+        split, as of the two below."""
+        self.problem.check_split(split)
+        return self.optimizee.evaluate(split)
+
+    @on_its_threads
+    def proxy_losses(self, split: str, images: int | None) -> GuidedLoss:
+        """CE and proxy KL on the first images of a split; None: on all."""
+        self.problem.check_split(split)
+        return self.optimizee.losses(split, images)
+
+    @on_its_threads
+    def similarity(self, split: str, images: int) -> dict[str, dict[str, float]]:
+        """How near the student is to the start, by measure and layer group."""
+        self.problem.check_split(split)
+        if images < 2:
+            raise ValueError(f"images={images}: expected >= 2")
+        names = [group.name for group in self.problem.groups]
+        found = self.optimizee.similarity(split, images)._asdict()
+        return {k: dict(zip(names, v.tolist(), strict=True)) for k, v in found.items()}
+
+    # -- snapshots --------------------------------------------------------------------------------
+
+    def snapshot(self, **more: Any) -> Snapshot:
+        """All that its future depends on; ``more``: JSON values to keep beside it."""
+        state = {
+            "problem": self.problem.fingerprint,
+            "episode": dataclasses.asdict(self.ledger),
+            "position": self.optimizee.order.position,
+            **more,
+        }
+        return Snapshot(self.optimizee.tensors(), state)
+
+    @classmethod
+    def restored(
+        cls, task: Task, config: Resolved, observer: Observer, snapshot: Snapshot
+    ) -> Episode:
+        """The episode of a :meth:`snapshot`."""
+        episode = cls(task, config, observer, Ledger(**snapshot.state["episode"]))
+        episode.optimizee.load_tensors(snapshot.tensors, snapshot.state["position"])
+        return episode

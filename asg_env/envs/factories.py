@@ -12,7 +12,7 @@ import numpy as np
 
 from asg_env.data.files import FileList
 from asg_env.data.order import epoch_length
-from asg_env.envs.arguments import FinetuneConfig, check_names, field_names
+from asg_env.envs.arguments import Arguments, check_names, field_names
 from asg_env.envs.finetune import FinetuneEnv
 from asg_env.tasks.image_files import ImageFilesTask, ImageSettings
 
@@ -46,7 +46,7 @@ def make_visda(
         data_root: an unpacked VisDA-17; None: the environment variable ASG_DATA_ROOT, and without
             it the embedded stand-in.
         retention_root: an ImageNet validation folder, one folder for each of its 1000 classes.
-        arguments: of :class:`~asg_env.tasks.image_files.ImageSettings` and of FinetuneConfig.
+        arguments: of :class:`~asg_env.tasks.image_files.ImageSettings` and of Arguments.
     """
     from asg_env.tasks.visda import EPOCHS, HELD_OUT, visda_task
 
@@ -73,7 +73,7 @@ def make_image_folder(
         source_root: labelled synthetic images, one folder a class.
         target_root: labelled real images, the same class folders.
         retention_root: real images of the pretrained network's classes, or None.
-        arguments: of :class:`~asg_env.tasks.image_files.ImageSettings` and of FinetuneConfig.
+        arguments: of :class:`~asg_env.tasks.image_files.ImageSettings` and of Arguments.
     """
     from asg_env.tasks.image_folder import EPOCHS, image_folder_task
 
@@ -98,7 +98,7 @@ def _sorted(
     ``roots`` are known too.
     """
     own = field_names(ImageSettings)
-    known = [*roots, *own, *field_names(FinetuneConfig), "render_mode"]
+    known = [*roots, *own, *field_names(Arguments), "render_mode"]
     check_names(arguments, known)
     plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in arguments.items()}
     chosen = {name: value for name, value in plain.items() if name in own}

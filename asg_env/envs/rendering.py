@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from asg_env.envs.episode import Episode
+from asg_env.envs.ledger import Ledger
 
 SIZE = (9.6, 5.4)  # inches
 DPI = 100
 
 
-def render_frame(groups: Sequence[str], episode: Episode, title: str) -> np.ndarray:
+def render_frame(groups: Sequence[str], episode: Ledger, title: str) -> np.ndarray:
     """A picture of the run so far, (540, 960, 3) uint8."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ def render_frame(groups: Sequence[str], episode: Episode, title: str) -> np.ndar
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _draw_decisions(axes: Any, groups: Sequence[str], episode: Episode) -> Any:
+def _draw_decisions(axes: Any, groups: Sequence[str], episode: Ledger) -> Any:
     """The map of LR scales, a column above the number of each decision; its mesh."""
     from matplotlib.ticker import MaxNLocator
 
@@ -43,7 +43,7 @@ def _draw_decisions(axes: Any, groups: Sequence[str], episode: Episode) -> Any:
     return mesh
 
 
-def _edges(episode: Episode) -> np.ndarray:
+def _edges(episode: Ledger) -> np.ndarray:
     """Optimizer steps at which windows begin and end, (decisions + 1,)."""
     start = episode.history[0]["steps"]
     return start + np.concatenate([[0], np.cumsum(episode.windows)])
@@ -73,7 +73,7 @@ def draw_scales(
     return mesh
 
 
-def _draw_losses(axes, episode: Episode) -> None:  # type: ignore[no-untyped-def]
+def _draw_losses(axes, episode: Ledger) -> None:  # type: ignore[no-untyped-def]
     steps = [row["steps"] for row in episode.history]
     for key, label in (
         ("train_ce", "CE, train"),
@@ -87,7 +87,7 @@ def _draw_losses(axes, episode: Episode) -> None:  # type: ignore[no-untyped-def
     axes.legend(fontsize=8)
 
 
-def _draw_rewards(axes, episode: Episode) -> None:  # type: ignore[no-untyped-def]
+def _draw_rewards(axes, episode: Ledger) -> None:  # type: ignore[no-untyped-def]
     rows = episode.history[1:]
     edges = _edges(episode)
     axes.bar(
@@ -97,7 +97,7 @@ def _draw_rewards(axes, episode: Episode) -> None:  # type: ignore[no-untyped-de
     axes.set(xlabel="optimizer step", ylabel="reward", xlim=(edges[0], edges[-1]))
 
 
-def render_ansi(groups: Sequence[str], episode: Episode, title: str) -> str:
+def render_ansi(groups: Sequence[str], episode: Ledger, title: str) -> str:
     """A table of the run so far: one line for each decision."""
     head = f"{'step':>7} {'reward':>8} {'CE':>7} {'KL':>7} {'Phi':>7}  " + " ".join(groups)
     lines = [title, head]

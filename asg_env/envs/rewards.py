@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from asg_env.registry import Registry
 
 LOSS_CAP = 20.0  # nats; a loss above it counts as it
 
@@ -51,42 +53,62 @@ def _accuracy_gain(t: Transition) -> float:
     return t.accuracy - t.accuracy_before
 
 
-REWARDS: dict[str, RewardTerm] = {
-    "proxy_valid": RewardTerm(
+REWARDS: Registry[RewardTerm] = Registry("reward", ("formula", "value", "lowest", "oracle"))
+"""Every named reward; all that are free stand in ``info["rewards"]``."""
+REWARDS.register(
+    "proxy_valid",
+    RewardTerm(
         "Phi before - Phi after; sums to the total improvement",
         lambda t: t.phi_before - t.phi,
         lambda _: -LOSS_CAP,
     ),
-    "proxy_valid_level": RewardTerm("-Phi", lambda t: -t.phi, lambda n: -LOSS_CAP * n),
-    "proxy_valid_exp": RewardTerm("exp(-Phi)", lambda t: math.exp(-t.phi), lambda _: 0.0),
-    "proxy_valid_terminal": RewardTerm(
+)
+REWARDS.register("proxy_valid_level", RewardTerm("-Phi", lambda t: -t.phi, lambda n: -LOSS_CAP * n))
+REWARDS.register(
+    "proxy_valid_exp", RewardTerm("exp(-Phi)", lambda t: math.exp(-t.phi), lambda _: 0.0)
+)
+REWARDS.register(
+    "proxy_valid_terminal",
+    RewardTerm(
         "0 until the episode ends, then Phi at the start - Phi at the end",
         lambda t: t.phi_start - t.phi if t.last else 0.0,
         lambda _: -LOSS_CAP,
     ),
-    "train_loss": RewardTerm(
+)
+REWARDS.register(
+    "train_loss",
+    RewardTerm(
         "mean CE + lambda KL in training, window before - this window",
         lambda t: t.train_loss_before - t.train_loss,
         lambda _: -LOSS_CAP,
     ),
-    "target_accuracy_oracle": RewardTerm(
-        "gain in accuracy on the real test split: reads target labels",
+)
+REWARDS.register(
+    "target_accuracy_oracle",
+    RewardTerm(
+        "gain in the task's metric on the real test split: reads target labels",
         _accuracy_gain,
         lambda _: -1.0,
         oracle=True,
     ),
-}
+)
 
 
-def rewards_of(transition: Transition) -> dict[str, float]:
-    """Every reward that the transition has the numbers for."""
+def rewards_of(transition: Transition, reward: Any = "proxy_valid") -> dict[str, float]:
+    """Every reward that the transition has the numbers for, the one in use among them.
+
+    Args:
+        transition: what happened.
+        reward: the one in use: a name, ``"module:attribute"`` or the term itself.
+    """
+    terms = {**REWARDS, REWARDS.label(reward): REWARDS.find(reward)}
     return {
-        name: term.value(transition)
-        for name, term in REWARDS.items()
+        name: float(term.value(transition))
+        for name, term in terms.items()
         if not term.oracle or transition.accuracy is not None
     }
 
 
-def crash_reward(name: str, decisions: int, return_so_far: float) -> float:
+def crash_reward(reward: Any, decisions: int, return_so_far: float) -> float:
     """The reward that makes a crashed episode's return one less than any honest one's."""
-    return REWARDS[name].lowest(decisions) - 1.0 - return_so_far
+    return REWARDS.find(reward).lowest(decisions) - 1.0 - return_so_far

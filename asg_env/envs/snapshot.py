@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from asg_env.files import read_tensors, write_tensors
+from asg_env.tasks.base import Task
 
+PORTABLE = ("device", "threads")  # arguments under other values of which it may be loaded
 FORMAT = "asg_env-snapshot-1"
 
 
@@ -40,3 +43,29 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
             f"{FORMAT!r}, found {metadata.get('format')!r}; write one with env.unwrapped.save(path)"
         )
     return Snapshot(tensors, json.loads(metadata["state"]))
+
+
+def check_fits(snapshot: Snapshot, own: Mapping[str, Any], task: Task, path: str) -> None:
+    """Raise ValueError, saying what differs, if an environment cannot continue a snapshot.
+
+    Args:
+        snapshot: with ``task``, ``config``, ``problem`` and ``episode`` in its state.
+        own: the environment's ``task`` (name) and ``config`` (arguments as JSON values).
+        task: the environment's.
+        path: of the snapshot, for the message.
+    """
+    state = snapshot.state
+    if state["task"] != own["task"]:
+        raise ValueError(f"{path!r} is of task {state['task']!r}, this is {own['task']!r}")
+    for name, value in state["config"].items():
+        now = own["config"].get(name)
+        if name not in PORTABLE and now != value:
+            raise ValueError(
+                f"{path!r} was saved with {name}={value!r}, this environment has "
+                f"{name}={now!r}: make it with the same arguments"
+            )
+    if state["problem"] != task.load(state["episode"]["variant"]).fingerprint:
+        raise ValueError(
+            f"{path!r} was saved with other images, pretrained weights, layer groups or "
+            "evaluation than this environment has: make it with the same ones"
+        )

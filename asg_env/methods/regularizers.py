@@ -25,9 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asg_env.methods.base import NONE
 from asg_env.models.groups import channel_axis
 from asg_env.models.student import Outputs, Student
-from asg_env.tasks.base import Problem
+from asg_env.registry import Registry
+from asg_env.tasks.problem import Problem
 
 SI_DAMPING = 1e-3  # xi (Zenke et al., 2017)
 SI_STRETCHES = 4  # at least so many in a run; the first one is free
@@ -318,13 +320,16 @@ class LearningWithoutForgetting(Regularizer):
         return t**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
-REGULARIZERS: dict[str, type[Regularizer]] = {
-    "l2_sp": L2SP,
-    "feature_l2": FeatureL2,
-    "si": SynapticIntelligence,
-    "ewc": ElasticWeightConsolidation,
-    "mas": MemoryAwareSynapses,
-    "lwf": LearningWithoutForgetting,
-}
-"""Those that can be added to proxy guidance, by name. A new one is a class and a row."""
-NONE = "none"
+REGULARIZERS: Registry[type[Regularizer]] = Registry(
+    "regularizer",
+    ("penalty", "before_step", "after_step", "tensors", "load_tensors"),
+    instances=False,
+    none=NONE,
+)
+"""Those that can be added to proxy guidance, by name."""
+REGULARIZERS.register("l2_sp", L2SP)
+REGULARIZERS.register("feature_l2", FeatureL2)
+REGULARIZERS.register("si", SynapticIntelligence)
+REGULARIZERS.register("ewc", ElasticWeightConsolidation)
+REGULARIZERS.register("mas", MemoryAwareSynapses)
+REGULARIZERS.register("lwf", LearningWithoutForgetting)

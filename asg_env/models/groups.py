@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from asg_env.models.student import BACKBONE, HEAD
+from asg_env.registry import load_attribute
 
 BLOCKS = 4  # groups that the blocks of a transformer are put into, as many as a ResNet has stages
 
@@ -103,7 +103,7 @@ def _table(
 ) -> Mapping[str, Sequence[str]]:
     if groups is None:
         return default_groups(network, classifier, size)
-    made = load_function(groups, "groups") if isinstance(groups, str) else groups
+    made = load_attribute(groups, "groups") if isinstance(groups, str) else groups
     table = made(network) if callable(made) else made
     if not isinstance(table, Mapping):
         raise ValueError(f"groups={groups!r}: expected a mapping of names to lists of paths")
@@ -228,24 +228,6 @@ def _top(network: nn.Module, name: str) -> str:
 def _covers(network: nn.Module, path: str, names: list[str]) -> bool:
     """Whether the parameters below ``path`` are just those named."""
     return len(_parameters(network, path)) == len(names)
-
-
-def load_function(name: str, argument: str) -> Callable[..., object]:
-    """The function ``"module:function"``.
-
-    Raises:
-        ValueError: it is not written so, or cannot be imported.
-    """
-    module, colon, attribute = name.partition(":")
-    try:
-        if not colon:
-            raise ImportError("no ':'")
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"{argument}={name!r}: expected 'module:function' that Python can import ({error}); "
-            "is the module's folder on PYTHONPATH?"
-        ) from error
 
 
 def channel_axis(output: Tensor) -> int:

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from asg_env.models.groups import load_function
 from asg_env.models.resnet import CifarResNet
+from asg_env.registry import load_attribute
 from asg_env.seeding import isolated_rng
 
 CIFAR = {f"cifar_resnet{depth}": depth for depth in (20, 32, 44, 56)}
@@ -137,7 +137,7 @@ def build_network(model: str, num_classes: int | None = None) -> nn.Module:
 
 
 def _from_factory(model: str) -> nn.Module:
-    network = load_function(model, "model")()
+    network = load_attribute(model, "model")()
     if not isinstance(network, nn.Module):
         raise ValueError(f"model={model!r} returned {type(network).__name__}, not an nn.Module")
     return network

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from asg_env.registry import Registry
+
+MOMENTUM = "momentum_buffer"  # how SGD calls it
 
 
 class OfficialSGD(torch.optim.Optimizer):
@@ -38,20 +43,57 @@ class OfficialSGD(torch.optim.Optimizer):
             torch._foreach_sub_(params, buffers)
 
 
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
-    "sgd": torch.optim.SGD,
-    "official_sgd": OfficialSGD,
-}
+OPTIMIZERS: Registry[type[torch.optim.Optimizer]] = Registry(
+    "optimizer", ("step", "zero_grad", "state_dict", "load_state_dict"), instances=False
+)
 """``sgd``: PyTorch's. ``official_sgd``: the paper's code."""
+OPTIMIZERS.register("sgd", torch.optim.SGD)
+OPTIMIZERS.register("official_sgd", OfficialSGD)
 
 
 def make_optimizer(
-    name: str,
+    kind: type[torch.optim.Optimizer],
     groups: Sequence[list[nn.Parameter]],
     lr: float,
-    momentum: float,
-    weight_decay: float,
+    **options: float,
 ) -> torch.optim.Optimizer:
-    """An optimizer with one parameter group for each layer group, all at ``lr``."""
-    params = [{"params": group} for group in groups]
-    return OPTIMIZERS[name](params, lr=lr, momentum=momentum, weight_decay=weight_decay)  # type: ignore[call-arg]
+    """An optimizer with one parameter group for each layer group, all at ``lr``.
+
+    Args:
+        kind: its class.
+        groups: the weights of each layer group.
+        lr: learning rate.
+        options: ``momentum`` and ``weight_decay``; those that the class does not take are left out.
+    """
+    known = inspect.signature(kind).parameters
+    taken: Any = {name: value for name, value in options.items() if name in known}
+    return kind([{"params": group} for group in groups], lr=lr, **taken)  # type: ignore[call-arg]
+
+
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, params: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """The state of an optimizer, by name; numbers become tensors of no dimension."""
+    named: dict[str, Tensor] = {}
+    for index, parameter in enumerate(params):
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if value is not None:
+                name = f"momentum.{index}" if key == MOMENTUM else f"optimizer.{index}.{key}"
+                named[name] = torch.as_tensor(value)
+    return named
+
+
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, params: Sequence[Tensor], tensors: Mapping[str, Tensor]
+) -> None:
+    """Take over what :func:`optimizer_tensors` gave."""
+    optimizer.state.clear()
+    for name, value in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind not in ("momentum", "optimizer"):
+            continue
+        index, _, key = rest.partition(".")
+        parameter = params[int(index)]
+        like = parameter if value.shape == parameter.shape else value
+        state: dict[str, Any] = optimizer.state[parameter]
+        state[key or MOMENTUM] = torch.empty_like(like).copy_(value)
