@@ -22,8 +22,10 @@ ORDER = [  # each may import from itself and from what stands before it
     ("deploy",),
     ("evaluation",),
     ("reports",),
+    ("board",),
     ("learning",),
     ("cli",),
+    ("experiment",),
     ("agents", "experiments"),
 ]
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
