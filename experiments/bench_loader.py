@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterable
@@ -23,12 +22,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import tyro
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from asg_env.cli import blamed_on, run
 from asg_env.compute import resolve_device
 from asg_env.data.decode import Transform
 from asg_env.data.files import FileList, read_class_folders
@@ -276,9 +275,5 @@ def main(args: Args) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Args))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; nothing was written")
+    with blamed_on("error"):
+        run(main, Args)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import sys
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -24,21 +23,22 @@ import gymnasium as gym
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from gymnasium.vector import AsyncVectorEnv
 from torch import nn
 from tqdm import tqdm
 
 import asg_env  # noqa: F401 - registers the ids
+from asg_env.cli import run
 from asg_env.data.order import BatchOrder
 from asg_env.data.splits import TensorSplit
 from asg_env.envs.finetune import FinetuneEnv
+from asg_env.evaluation.official_way import official_row, official_table
+from asg_env.evaluation.timing import Timing, random_problem, timed
 from asg_env.files import write_atomic
+from asg_env.methods.base import TrainingSettings
 from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import Defaults, Problem, Task
-from asg_env.training.optimizee import Optimizee, OptimizeeSettings
-from experiments.bench_official import official_row, official_table
-from experiments.bench_parts import Timing, random_problem, timed
+from asg_env.training.optimizee import Optimizee
 
 TARGETS = {"vs_same_work": 1.05, "vs_bare": 1.3}  # the project's own, the latter for resnet18_64
 CONTESTANTS = ("env", "same_work", "bare")
@@ -100,7 +100,7 @@ class BareLoop:
         seed: of the new head and of the batch order.
     """
 
-    def __init__(self, problem: Problem, settings: OptimizeeSettings, seed: int) -> None:
+    def __init__(self, problem: Problem, settings: TrainingSettings, seed: int) -> None:
         self.student: nn.Module = problem.student(seed)
         self.settings = settings
         train = problem.splits["train"]
@@ -273,7 +273,4 @@ def main(args: Args) -> dict[str, dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Args))
-    except KeyboardInterrupt:
-        sys.exit("interrupted; nothing was written")
+    run(main, Args)

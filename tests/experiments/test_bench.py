@@ -11,8 +11,10 @@ from script_support import run_script
 from asg_env.compute import Compute
 from asg_env.data.files import read_class_folders
 from asg_env.envs.finetune import FinetuneEnv
-from asg_env.training.optimizee import Optimizee, OptimizeeSettings
-from experiments import bench_loader, bench_official, bench_parts, bench_step
+from asg_env.evaluation import official_way, timing
+from asg_env.methods.base import TrainingSettings
+from asg_env.training.optimizee import Optimizee
+from experiments import bench_loader, bench_step
 
 
 def test_bench_step_quick_writes_the_documented_keys(tmp_path):
@@ -62,10 +64,10 @@ def test_the_contestants_of_a_round_stay_together():
 def test_the_official_way_trains_as_the_optimizee_does():
     """Both are plain SGD on CE + lambda KL; only where the teacher's outputs come from differs."""
     sizes = dict.fromkeys(("train", "inner_valid", "outer_valid", "test"), 4)
-    problem = bench_parts.random_problem("resnet18", 32, sizes)
-    settings = OptimizeeSettings(guidance=0.1, base_lr=1e-3, batch_size=2)
+    problem = timing.random_problem("resnet18", 32, sizes)
+    settings = TrainingSettings(guidance=0.1, base_lr=1e-3, batch_size=2)
     optimizee = Optimizee(problem, settings, 3, Compute())
-    official = bench_official.OfficialWay(problem, settings, 3)
+    official = official_way.OfficialWay(problem, settings, 3)
     optimizee.train_window(np.ones(len(problem.groups)), 3)
     official.train_window(3)
     ours = dict(optimizee.student.named_parameters())

@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from asg_env.compute import Compute
 from asg_env.data.order import BatchOrder
+from asg_env.evaluation.timing import Timing, random_problem, timed
+from asg_env.methods.base import TrainingSettings
 from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import Problem
-from asg_env.training.optimizee import Optimizee, OptimizeeSettings
-from experiments.bench_parts import Timing, random_problem, timed
+from asg_env.training.optimizee import Optimizee
 
 CPU = torch.device("cpu")
 OURS = {
@@ -44,7 +45,7 @@ class OfficialWay:
         seed: of the new head and of the batch order.
     """
 
-    def __init__(self, problem: Problem, settings: OptimizeeSettings, seed: int) -> None:
+    def __init__(self, problem: Problem, settings: TrainingSettings, seed: int) -> None:
         self.student: nn.Module = problem.student(seed)
         self.teacher, self.settings, self.train = problem.network, settings, problem.splits["train"]
         self.order = BatchOrder(len(self.train), settings.batch_size, seed).upcoming()
@@ -79,7 +80,7 @@ def run_official(rounds: int, quick: bool) -> dict[str, Any]:
     """
     model, side, batch = ("resnet18", 64, 2) if quick else ("resnet101", 224, 4)
     sizes = {"train": 2 * batch, "inner_valid": batch, "outer_valid": batch, "test": batch}
-    settings = OptimizeeSettings(guidance=0.1, base_lr=LR, batch_size=batch)
+    settings = TrainingSettings(guidance=0.1, base_lr=LR, batch_size=batch)
     with cpu_threads(1):
         problem = random_problem(model, side, sizes)
         ours = {name: Optimizee(problem, settings, 0, how) for name, how in OURS.items()}
