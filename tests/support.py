@@ -38,8 +38,7 @@ def started(seed: int = 0, **kwargs: Any) -> FinetuneEnv:
 
 def student(env: FinetuneEnv) -> Any:
     """The network that is being fine-tuned."""
-    assert env._optimizee is not None
-    return env._optimizee.student
+    return env.student
 
 
 def constant(env: FinetuneEnv, scale: float) -> np.ndarray:

@@ -26,6 +26,8 @@ from asg_env.tasks.base import TASKS, Task
 from asg_env.tasks.guidance import GuidedLoss
 from asg_env.tasks.problem import Problem
 
+ORACLE = "reward={!r} reads the labels of the real test split: an oracle, not a result"
+
 
 @documented
 class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
@@ -46,8 +48,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
     {observations}
 
     ## Reward
-    One of these, all in `info["rewards"]`. Phi = CE + lambda KL on held-out synthetic images
-    (`outer_valid`), capped at 20 nats.
+    One of these. Phi: CE + lambda KL on held-out synthetic images (`outer_valid`), capped at 20.
 
     {rewards}
 
@@ -60,8 +61,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
     (`info["error_type"]`, and a return below any honest one's). `truncated`: `step_limit` cut it.
 
     ## Arguments
-    `render_mode` is None, "rgb_array" or "ansi"; `task` is given by the id, or is a Task, or
-    `"module:attribute"`.
+    `task` is given by the id, or a Task, or `"module:attribute"`; `render_mode`: see the metadata.
 
     {arguments}
 
@@ -70,8 +70,8 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
     | --- | --- |
     | `rewards` | every reward of the step, by name |
     | `lr` | (G,) float64, learning rates of the last window |
-    | `losses` | nats: `train_ce`, `train_kl`, and with a regulariser `train_penalty` (without its \
-strength): window means; `valid_ce`, `valid_kl`, `phi`: on outer_valid |
+    | `losses` | window means `train_ce`, `train_kl`, `train_penalty` (of a regulariser, without \
+its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
     | `dataset`, `variant` | what the images are; the variant in play |
     | `steps`, `decision` | optimizer steps and decisions done |
     | `skipped` | unreadable images left out so far |
@@ -94,8 +94,7 @@ strength): window means; `valid_ce`, `valid_kl`, `phi`: on outer_valid |
         choices = self.task.choices(config.variant)
         self.device, self._action = config.compute.device, config.action_kind
         if config.reward_term.oracle:
-            text = f"reward={config.reward_name!r} reads the labels of the real test split: an "
-            warnings.warn(f"{text}oracle, not a result", stacklevel=2)
+            warnings.warn(ORACLE.format(config.reward_name), stacklevel=2)
         with cpu_threads(config.cpu_threads):
             self._loaded = self.task.load(choices[0])
         plan(self._loaded, config)
@@ -115,8 +114,8 @@ strength): window means; `valid_ce`, `valid_kl`, `phi`: on outer_valid |
         variant = choices[int(self.np_random.integers(len(choices))) if choices[1:] else 0]
         episode_seed = int(self.np_random.integers(2**31))
         self._episode = None  # what breaks off from here on leaves nothing half-made
-        made = self.task, self.config, self._observer, Ledger(variant, episode_seed)
-        self._episode = Episode.begin(*made)
+        ledger = Ledger(variant, episode_seed)
+        self._episode = Episode.begin(self.task, self.config, self._observer, ledger)
         return self._episode.observation, self._episode.info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -187,12 +186,8 @@ strength): window means; `valid_ce`, `valid_kl`, `phi`: on outer_valid |
         return f"{self.task.name}{f' {variant}' if variant else ''}: {self.dataset_name}"
 
     def evaluate(self, split: str = "test") -> dict[str, float]:
-        """Score the student as it is now on one of the problem's splits.
-
-        Returns:
-            The objective's score: ``accuracy`` (mean per-class recall, [0, 1]) and ``ce`` (nats);
-            for "test", the real target, also ``retention``, where the task can measure it.
-        """
+        """The objective's score of the student on a split: ``accuracy`` (mean per-class recall,
+        [0, 1]) and ``ce`` (nats); for "test" also ``retention``, where it can be measured."""
         return self._running("evaluate()").evaluate(split)
 
     def proxy_losses(self, split: str = "outer_valid", images: int | None = None) -> GuidedLoss:
@@ -200,16 +195,9 @@ strength): window means; `valid_ce`, `valid_kl`, `phi`: on outer_valid |
         return self._running("proxy_losses()").proxy_losses(split, images)
 
     def similarity(self, split: str = "test", images: int = 256) -> dict[str, dict[str, float]]:
-        """How near the student is to what it was at the reset, by measure and layer group.
-
-        Args:
-            split: on whose images the features are compared.
-            images: at most so many, evenly over the split (of all its classes), >= 2.
-
-        Returns:
-            ``distance``, the norm of the weights' change, and ``cka``, the linear centred kernel
-            alignment of the features at the group's output, [0, 1].
-        """
+        """How near the student is to the reset's, by layer group: ``distance``, the norm of the
+        weights' change, and ``cka``, the features' linear centred kernel alignment, [0, 1], on
+        ``images`` (>= 2) evenly over a split."""
         return self._running("similarity()").similarity(split, images)
 
     def fork(self) -> FinetuneEnv:
@@ -228,10 +216,7 @@ strength): window means; `valid_ce`, `valid_kl`, `phi`: on outer_valid |
         write_snapshot(path, snapshot._replace(state={**snapshot.state, **self._identity()}))
 
     def load(self, path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Continue an episode that :meth:`save` wrote, in this or another process.
-
-        Returns:
-            The observation and info that were current when it was saved.
+        """Continue an episode that :meth:`save` wrote; return its observation and info of then.
 
         Raises:
             FileNotFoundError, ValueError: no such file; truncated, not a snapshot, or written by

@@ -18,7 +18,7 @@ def measured(value=0.5, progress=0.5):
 
 @pytest.mark.parametrize("name", OBSERVATIONS)
 def test_names_space_and_vector_come_from_the_same_rows(name):
-    observer, measurement = Observer(name, GROUPS), measured()
+    observer, measurement = Observer(OBSERVATIONS[name], GROUPS), measured()
     vector = observer.observe(measurement)
     assert observer.space.shape == vector.shape == (len(observer.names),)
     assert len(set(observer.names)) == len(observer.names)
@@ -35,7 +35,7 @@ def test_names_space_and_vector_come_from_the_same_rows(name):
 
 
 def test_the_paper_observes_five_numbers_and_one_for_each_group():
-    names = Observer("paper", GROUPS).names
+    names = Observer(OBSERVATIONS["paper"], GROUPS).names
     assert names[:5] == ["ce", "kl", "progress", "head_mean", "head_std"]
     assert names[5:] == ["lr_scale/conv", "lr_scale/head"]
 
@@ -43,7 +43,7 @@ def test_the_paper_observes_five_numbers_and_one_for_each_group():
 @pytest.mark.parametrize("name", OBSERVATIONS)
 @pytest.mark.parametrize("value", [NAN, INF, -INF, 1e300, -1e300, 0.0, 1e-300])
 def test_whatever_is_measured_the_observation_is_in_bounds(name, value):
-    observer = Observer(name, GROUPS)
+    observer = Observer(OBSERVATIONS[name], GROUPS)
     vector = observer.observe(measured(value))
     assert observer.space.contains(vector)
     assert np.isfinite(vector).all()

@@ -18,7 +18,7 @@ from support import SMALL, make, random_actions, run_python
 
 from asg_env.control.observations import OBSERVATIONS
 from asg_env.envs import rendering
-from asg_env.envs.episode import Episode
+from asg_env.envs.ledger import Ledger
 from asg_env.envs.registration import ENTRY_POINTS, register_envs
 from asg_env.envs.rewards import REWARDS
 
@@ -199,7 +199,7 @@ def test_an_env_without_a_render_mode_draws_nothing(case):
 def test_the_map_of_scales_numbers_its_decisions(decisions):
     axes = Figure().add_subplot()
     rows = [{"steps": 5 * k, "scales": [0.5, 1.0]} for k in range(decisions + 1)]
-    episode = Episode(None, 0, [5] * decisions, history=rows)
+    episode = Ledger(None, 0, [5] * decisions, history=rows)
     mesh = rendering._draw_decisions(axes, ["body", "fc_new"], episode)
     low, high = axes.get_xlim()
     shown = [tick for tick in axes.get_xticks() if low <= tick <= high]

@@ -120,7 +120,7 @@ def test_measuring_at_reset_neither_trains_nor_draws_a_batch():
     named = dict(zip(env.observation_names, observation, strict=True))
     assert all(named[f"drift/{g}"] == named[f"update_ratio/{g}"] == 0 for g in env.group_names)
     assert all(named[f"lr_scale/{g}"] == 1 for g in env.group_names)
-    assert env._optimizee.order.position == 0
+    assert env._episode.optimizee.order.position == 0
 
 
 @pytest.mark.parametrize("guidance", [0.0, 0.3])
@@ -167,7 +167,7 @@ def test_reward_guidance_weighs_the_reward_but_not_the_training():
 @pytest.mark.parametrize(("limit", "decisions"), [(1, 1), (5, 1), (6, 2), (15, 3)])
 def test_a_step_limit_truncates_and_pays_the_terminal_reward(limit, decisions):
     env = started(step_limit=limit, reward="proxy_valid_terminal")
-    start, rewards = env._episode.phi_start, []
+    start, rewards = env._episode.ledger.phi_start, []
     for _ in range(decisions):
         _, reward, terminated, truncated, info = env.step(constant(env, 1.0))
         rewards.append(reward)
@@ -232,7 +232,7 @@ def test_windows_differ_by_who_decides_the_first_only():
     first.reset(seed=0)
     second.reset(seed=0)
     first.step(constant(first, 1.0))
-    assert first._episode.windows == [second._episode.steps, *second._episode.windows]
+    assert first._episode.ledger.windows == [second._episode.ledger.steps, *second._episode.ledger.windows]
     one, other = (student(env).state_dict() for env in (first, second))
     assert all(torch.equal(one[name], other[name]) for name in one)
 

@@ -92,7 +92,7 @@ def test_ewc_weighs_with_the_fisher_information():
 
 
 def test_the_fisher_information_of_drawn_labels_is_near_its_expectation(monkeypatch):
-    from asg_env import regularizers
+    from asg_env.methods import regularizers
 
     monkeypatch.setattr(regularizers, "IMPORTANCE_IMAGES", 2000)
     made = problem(0.2)
@@ -225,7 +225,7 @@ def test_feature_l2_takes_the_mean_over_images_and_positions():
     env = make(regularizer="feature_l2", **SHORT)
     env.reset(seed=0)
     env.step(np.full(6, 5))
-    optimizee = env._optimizee
+    optimizee = env._episode.optimizee
     batch = optimizee.problem.splits["train"].batch(torch.arange(7))
     found = {}
     for name, network in (("student", optimizee.student), ("start", optimizee.problem.student(0))):
@@ -235,8 +235,8 @@ def test_feature_l2_takes_the_mean_over_images_and_positions():
         network(batch.images)
         keep.remove()
     distance = (found["student"] - found["start"]).square()  # (N, C, H, W)
-    outputs = optimizee._forward(batch.images)
-    own = optimizee.regularizers[1]
+    outputs = optimizee.forward(batch.images)
+    own = optimizee.method.regularizers[1]
     penalty = own.penalty(View(batch.images, outputs, outputs.old, outputs.old.sum()))
     assert float(penalty) == pytest.approx(float(distance.sum(1).mean()), rel=1e-5)
     assert float(penalty) > 0
@@ -267,7 +267,7 @@ def test_fork_save_and_load_keep_the_regularisers_state(name, tmp_path):
     expected = play(env, ACTIONS[2:])
     assert same(expected, play(fork, ACTIONS[2:]))
     assert same(expected, play(loaded, ACTIONS[2:]))
-    assert env.unwrapped._info()["losses"]["train_penalty"] > 0
+    assert env.unwrapped._episode.info["losses"]["train_penalty"] > 0
     other = make(**{**kwargs, "regularizer": "none"})
     with pytest.raises(ValueError, match="regularizer"):
         other.load(tmp_path / "here")
@@ -294,8 +294,8 @@ def test_each_holds_on_to_what_it_is_about(name, strength, what):
         env.reset(seed=0)
         play(env, [np.full(6, 5)] * 4)
         if what == "train_kl":
-            return env._info()["losses"][what]
-        return getattr(env._optimizee.probe(), what)[:-1].sum()
+            return env._episode.info["losses"][what]
+        return getattr(env._episode.optimizee.probe(), what)[:-1].sum()
 
     assert measured(regularizer=name, regularizer_strength=strength) < 0.9 * measured()
 
@@ -334,7 +334,7 @@ def test_the_penalty_is_in_the_losses_and_only_where_there_is_one():
 
 
 def _weights(env):
-    own = env._optimizee.regularizers[1]
+    own = env._episode.optimizee.method.regularizers[1]
     return [p.detach() for p in own.params], own.start
 
 
@@ -342,10 +342,12 @@ def test_the_loss_is_the_sum_with_the_strengths():
     env = make(regularizer="lwf", regularizer_strength=0.7, guidance=0.2, **SHORT)
     env.reset(seed=0)
     env.step(np.full(6, 5))
-    optimizee = env._optimizee
+    optimizee = env._episode.optimizee
     batch = optimizee.problem.splits["train"].batch(torch.arange(16))
-    ce, kl, penalty = optimizee._backward(batch)
-    outputs = optimizee._forward(batch.images)
+    losses = optimizee.method.losses(optimizee, batch, None)
+    optimizee.backward(losses.total)
+    ce, kl, penalty = losses.parts
+    outputs = optimizee.forward(batch.images)
     teacher = optimizee.problem.teacher_logits("train")[batch.indices]
     expected = F.cross_entropy(outputs.new, batch.labels)
     assert float(ce) == pytest.approx(float(expected), rel=1e-5)

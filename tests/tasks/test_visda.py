@@ -216,7 +216,7 @@ def test_online_and_cached_teachers_agree(visda, optimizer):
     losses = []
     for teacher in ("online", "cached"):
         env = started(visda, teacher=teacher, base_lr=1.0, optimizer=optimizer)
-        assert env._optimizee.settings.teacher == teacher
+        assert env._episode.optimizee.settings.teacher == teacher
         losses += [[env.step(constant(env, 1.0))[4]["losses"] for _ in range(4)]]
     for one, other in zip(*losses, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
@@ -225,7 +225,7 @@ def test_online_and_cached_teachers_agree(visda, optimizer):
 
 def test_the_cached_teachers_rows_belong_to_their_images(visda):
     env = started(visda, teacher="cached")
-    problem = env._optimizee.problem
+    problem = env._episode.optimizee.problem
     batch = problem.splits["train"].batch(torch.randperm(72)[:16])
     kept, fresh = problem.teacher_logits("train")[batch.indices], problem.teach(batch.images)
     assert (kept - fresh).abs().max() < 1e-5
@@ -234,7 +234,7 @@ def test_the_cached_teachers_rows_belong_to_their_images(visda):
 
 def test_an_automatic_teacher_is_online_for_less_than_an_epoch_only(visda):
     chosen = {
-        budget: started(visda, budget=budget)._optimizee.settings.teacher for budget in (8, 9)
+        budget: started(visda, budget=budget)._episode.optimizee.settings.teacher for budget in (8, 9)
     }
     assert chosen == {8: "online", 9: "cached"}  # 72 images, 8 a batch
 
@@ -247,7 +247,7 @@ real, seen = Problem.teach, []
 Problem.teach = lambda self, images: (seen.append(len(images)), real(self, images))[1]
 env = make("ASG-VisDA-v0", **json.loads(sys.argv[1]))
 env.reset(seed=0)
-print(json.dumps([sum(seen), env._episode.losses]))
+print(json.dumps([sum(seen), env._episode.ledger.losses]))
 """
 
 
@@ -264,13 +264,13 @@ def test_teacher_outputs_are_kept_until_the_weights_change(visda, weights, tmp_p
     env = make(ID, **kwargs)
     env.reset(seed=0)
     assert sum(passes) == 2 * RECHECKED
-    assert env._episode.losses == losses
+    assert env._episode.ledger.losses == losses
     state = torch.load(kwargs["weights"], weights_only=True)
     torch.save({k: v * 1.01 for k, v in state.items()}, kwargs["weights"])
     env = make(ID, **kwargs)
     env.reset(seed=0)
     assert sum(passes) == 2 * RECHECKED + 72 + 36
-    assert env._episode.losses != losses
+    assert env._episode.ledger.losses != losses
 
 
 def test_precision_and_layout_stay_near_fp32(visda):
