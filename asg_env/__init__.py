@@ -4,7 +4,7 @@
 >>> env = gymnasium.make("ASG-Digits-v0")
 """
 
-from asg_env.envs.registration import register_envs
+from asg_env.registration import register_envs
 
 __version__ = "0.1.0"
 

@@ -14,8 +14,8 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from asg_env.envs.finetune import FinetuneEnv
-from asg_env.envs.registration import ENTRY_POINTS
 from asg_env.envs.setup import EnvSetup
+from asg_env.registration import ENTRY_POINTS
 from asg_env.tasks.base import Task
 
 Arguments = TypeVar("Arguments")

@@ -214,12 +214,14 @@ class Episode:
 
     # -- snapshots --------------------------------------------------------------------------------
 
-    def snapshot(self, **more: Any) -> Snapshot:
-        """All that its future depends on; ``more``: JSON values to keep beside it."""
+    def snapshot(self, np_random: np.random.Generator, **more: Any) -> Snapshot:
+        """All that its future depends on, and the environment's generator; ``more``: JSON values to
+        keep beside it."""
         state = {
             "problem": self.problem.fingerprint,
             "episode": dataclasses.asdict(self.ledger),
             "position": self.optimizee.order.position,
+            "np_random": np_random.bit_generator.state,
             **more,
         }
         return Snapshot(self.optimizee.tensors(), state)

@@ -10,7 +10,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.error import ResetNeeded
-from gymnasium.utils import seeding
 
 from asg_env.control.observations import Observer
 from asg_env.control.windows import decisions_before
@@ -18,7 +17,13 @@ from asg_env.envs.arguments import resolve
 from asg_env.envs.episode import Episode, epoch_length_of, plan
 from asg_env.envs.ledger import Ledger
 from asg_env.envs.rendering import render_ansi, render_frame
-from asg_env.envs.snapshot import Snapshot, check_fits, read_snapshot, write_snapshot
+from asg_env.envs.snapshot import (
+    Snapshot,
+    check_fits,
+    np_random_of,
+    read_snapshot,
+    write_snapshot,
+)
 from asg_env.envs.spec import documented
 from asg_env.models.student import Student
 from asg_env.seeding import cpu_threads
@@ -52,13 +57,10 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
 
     {rewards}
 
-    ## Starting state
-    The pretrained network with a fresh head. The seed decides the head, the batch order and, for
-    the variants "train" and "test", which one is drawn; `options={"variant": name}` overrides it.
-
-    ## Episode end
-    `terminated`: the budget is spent (progress is observed), or the run diverged
-    (`info["error_type"]`, and a return below any honest one's). `truncated`: `step_limit` cut it.
+    ## Episode
+    The seed decides the fresh head, the batch order and, of "train" and "test", the variant, unless
+    `options={"variant": name}` does. `terminated`: the budget is spent (progress is observed), or
+    the run diverged, with a return below any honest one's. `truncated`: `step_limit` cut it.
 
     ## Arguments
     `task` is given by the id, or a Task, or `"module:attribute"`; `render_mode`: see the metadata.
@@ -130,8 +132,7 @@ its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
     def render(self) -> Any:
         """``rgb_array``: a (H, W, 3) uint8 frame. ``ansi``: a table."""
         if self.render_mode is None:
-            gym.logger.warn('render() needs gym.make(..., render_mode="rgb_array" or "ansi")')
-            return None
+            return gym.logger.warn('render() needs render_mode="rgb_array" or "ansi"')
         ledger = self._running("render()").ledger
         draw = render_frame if self.render_mode == "rgb_array" else render_ansi
         return draw(self.group_names, ledger, self.title)
@@ -152,11 +153,6 @@ its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
     def observation_names(self) -> list[str]:
         """A name for each number of the observation; per-group ones are ``signal/group``."""
         return list(self._observer.names)
-
-    @property
-    def dataset_name(self) -> str:
-        """What the images are."""
-        return self.problem.dataset
 
     @property
     def epoch_length(self) -> int:
@@ -185,6 +181,11 @@ its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
         variant = self._episode.ledger.variant if self._episode else self.config.variant
         return f"{self.task.name}{f' {variant}' if variant else ''}: {self.dataset_name}"
 
+    @property
+    def dataset_name(self) -> str:
+        """What the images are."""
+        return self.problem.dataset
+
     def evaluate(self, split: str = "test") -> dict[str, float]:
         """The objective's score of the student on a split: ``accuracy`` (mean per-class recall,
         [0, 1]) and ``ce`` (nats); for "test" also ``retention``, where it can be measured."""
@@ -202,7 +203,7 @@ its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
 
     def fork(self) -> FinetuneEnv:
         """A second environment with the identical future, bit for bit (unwrapped)."""
-        snapshot = self._snapshot("fork()")
+        snapshot = self._running("fork()").snapshot(self.np_random)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             other = FinetuneEnv(self.task, self.render_mode, **self._given)
@@ -212,8 +213,8 @@ its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the running episode to a file (safetensors; whole or not at all)."""
-        snapshot = self._snapshot("save()")
-        write_snapshot(path, snapshot._replace(state={**snapshot.state, **self._identity()}))
+        running = self._running("save()")
+        write_snapshot(path, running.snapshot(self.np_random, **self._identity()))
 
     def load(self, path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, Any]]:
         """Continue an episode that :meth:`save` wrote; return its observation and info of then.
@@ -234,11 +235,7 @@ its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
     def _identity(self) -> dict[str, Any]:
         return {"task": self.task.name, "config": self.config.noted()}
 
-    def _snapshot(self, before: str) -> Snapshot:
-        return self._running(before).snapshot(np_random=self.np_random.bit_generator.state)
-
     def _restore(self, snapshot: Snapshot) -> None:
         episode = Episode.restored(self.task, self.config, self._observer, snapshot)
-        np_random, _ = seeding.np_random(0)
-        np_random.bit_generator.state = snapshot.state["np_random"]
-        self._episode, self.np_random = episode, np_random
+        self.np_random = np_random_of(snapshot)
+        self._episode = episode

@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+from gymnasium.utils import seeding
 from torch import Tensor
 
 from asg_env.files import read_tensors, write_tensors
@@ -69,3 +71,10 @@ def check_fits(snapshot: Snapshot, own: Mapping[str, Any], task: Task, path: str
             f"{path!r} was saved with other images, pretrained weights, layer groups or "
             "evaluation than this environment has: make it with the same ones"
         )
+
+
+def np_random_of(snapshot: Snapshot) -> np.random.Generator:
+    """The environment's generator, as it was."""
+    generator, _ = seeding.np_random(0)
+    generator.bit_generator.state = snapshot.state["np_random"]
+    return generator

@@ -9,8 +9,9 @@ classes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from asg_env.registry import Registry
 from asg_env.tasks.problem import SPLITS, Problem
@@ -67,6 +68,17 @@ class Task(ABC):
                 + "".join(f", {name}" for name in known)
                 + (" ('train' and 'test' draw one at each reset)" if drawn else "")
             )
+
+
+class EmbeddedTask(Task):
+    """A task that comes with the package: images made in memory, variants in a table."""
+
+    dataset_name: str
+    table: Mapping[str | None, Any]
+
+    def variants(self, split: str) -> Sequence[str]:
+        """Those of the table whose names begin with the split's."""
+        return [name for name in self.table if name is not None and name.startswith(f"{split}:")]
 
 
 TASKS: Registry[Task] = Registry("task", ("name", "defaults", "variants", "load", "choices"))

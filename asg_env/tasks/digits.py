@@ -9,7 +9,6 @@ the old frozen classifier on held-out handwriting of the teacher's digits.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +22,7 @@ from asg_env.data.splits import TensorSplit
 from asg_env.models.groups import resnet_groups
 from asg_env.models.resnet import CifarResNet
 from asg_env.seeding import isolated_rng
-from asg_env.tasks.base import Defaults, Problem, Task
+from asg_env.tasks.base import Defaults, EmbeddedTask, Problem
 from asg_env.tasks.fonts import TEST_FONTS, TRAIN_FONTS, render_digits
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "models" / "weights" / "digits"
@@ -123,7 +122,7 @@ def _source_splits(variant: DigitsVariant) -> dict[str, TensorSplit]:
     return {name: TensorSplit(i, t) for name, i, t in zip(SIZES, images, targets, strict=True)}
 
 
-class DigitsTask(Task):
+class DigitsTask(EmbeddedTask):
     """Rendered fonts -> real handwriting. See the module's text."""
 
     name = "digits"
@@ -138,10 +137,7 @@ class DigitsTask(Task):
         threads=1,
         device="cpu",
     )
-
-    def variants(self, split: str) -> Sequence[str]:
-        """Eight for meta-training, six for meta-testing."""
-        return [name for name in VARIANTS if name is not None and name.startswith(f"{split}:")]
+    table = VARIANTS
 
     @cache  # noqa: B019 - one DigitsTask lives as long as the process
     def load(self, variant: str | None) -> Problem:

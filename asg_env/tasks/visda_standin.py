@@ -35,7 +35,7 @@ from asg_env.data.splits import TensorSplit
 from asg_env.models.groups import resnet_groups
 from asg_env.models.resnet import CifarResNet
 from asg_env.seeding import cpu_threads, isolated_rng
-from asg_env.tasks.base import Defaults, Problem, Task
+from asg_env.tasks.base import Defaults, EmbeddedTask, Problem
 from asg_env.tasks.render.objects import NEW_OBJECTS
 from asg_env.tasks.render.old_objects import OLD_OBJECTS
 from asg_env.tasks.render.scenes import Photo, clean_images, photo_images
@@ -142,7 +142,7 @@ def teacher_network() -> CifarResNet:
     return CifarResNet(depth=10, num_classes=len(OLD_OBJECTS), stages=4, stem_stride=2)
 
 
-class VisdaStandinTask(Task):
+class VisdaStandinTask(EmbeddedTask):
     """Rendered solids -> the same under photo-like conditions. See the module's text."""
 
     name = "visda"
@@ -157,10 +157,7 @@ class VisdaStandinTask(Task):
         threads=1,
         device="cpu",
     )
-
-    def variants(self, split: str) -> Sequence[str]:
-        """Six for meta-training, four for meta-testing."""
-        return [name for name in VARIANTS if name is not None and name.startswith(f"{split}:")]
+    table = VARIANTS
 
     @cache  # noqa: B019 - one VisdaStandinTask lives as long as the process
     def load(self, variant: str | None) -> Problem:

@@ -32,6 +32,7 @@ BAD_VALUES = {
     "window": [0, -1, 2.5, "papr", True],
     "step_limit": [0, 2.5, "5"],
     "optimizer": ["adamm", 3],
+    "method": ["guidedd", 3],
     "momentum": [1.0, -0.1, NAN, "0.9"],
     "weight_decay": [-1e-4, NAN, INF, None],
     "clip_norm": [0, -1.0, NAN, "5"],

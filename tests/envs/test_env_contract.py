@@ -19,8 +19,8 @@ from support import SMALL, make, random_actions, run_python
 from asg_env.control.observations import OBSERVATIONS
 from asg_env.envs import rendering
 from asg_env.envs.ledger import Ledger
-from asg_env.envs.registration import ENTRY_POINTS, register_envs
 from asg_env.envs.rewards import REWARDS
+from asg_env.registration import ENTRY_POINTS, register_envs
 
 IDS = tuple(ENTRY_POINTS)
 

@@ -232,7 +232,10 @@ def test_windows_differ_by_who_decides_the_first_only():
     first.reset(seed=0)
     second.reset(seed=0)
     first.step(constant(first, 1.0))
-    assert first._episode.ledger.windows == [second._episode.ledger.steps, *second._episode.ledger.windows]
+    assert first._episode.ledger.windows == [
+        second._episode.ledger.steps,
+        *second._episode.ledger.windows,
+    ]
     one, other = (student(env).state_dict() for env in (first, second))
     assert all(torch.equal(one[name], other[name]) for name in one)
 

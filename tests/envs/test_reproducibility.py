@@ -161,7 +161,9 @@ def test_a_fork_shares_nothing_with_its_original(optimizer):
         one.reset(seed=5)
         play(one, actions[:3])
     forked = env.fork()
-    storages = [{t.data_ptr() for t in e._episode.optimizee.tensors().values()} for e in (env, forked)]
+    storages = [
+        {t.data_ptr() for t in e._episode.optimizee.tensors().values()} for e in (env, forked)
+    ]
     assert not storages[0] & storages[1]
     play(forked, [constant(env, 1.0)] * 3)
     forked.reset(seed=1)

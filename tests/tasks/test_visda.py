@@ -234,7 +234,8 @@ def test_the_cached_teachers_rows_belong_to_their_images(visda):
 
 def test_an_automatic_teacher_is_online_for_less_than_an_epoch_only(visda):
     chosen = {
-        budget: started(visda, budget=budget)._episode.optimizee.settings.teacher for budget in (8, 9)
+        budget: started(visda, budget=budget)._episode.optimizee.settings.teacher
+        for budget in (8, 9)
     }
     assert chosen == {8: "online", 9: "cached"}  # 72 images, 8 a batch
 
