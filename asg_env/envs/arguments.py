@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import math
 import multiprocessing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -251,3 +251,10 @@ def check_names(names: Iterable[str], known: Sequence[str]) -> None:
             near = difflib.get_close_matches(name, known, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise TypeError(f"unknown argument {name!r}{hint}; known: {', '.join(known)}")
+
+
+def variant_of(options: Mapping[str, Any], default: str | None) -> str | None:
+    """The variant that a reset's options ask for; ValueError if they hold something else."""
+    if unknown := set(options) - {"variant"}:
+        raise ValueError(f"unknown reset option {sorted(unknown)[0]!r}; known: variant")
+    return options.get("variant", default)

@@ -13,7 +13,7 @@ from gymnasium.error import ResetNeeded
 
 from asg_env.control.observations import Observer
 from asg_env.control.windows import decisions_before
-from asg_env.envs.arguments import resolve
+from asg_env.envs.arguments import resolve, variant_of
 from asg_env.envs.episode import Episode, epoch_length_of, plan
 from asg_env.envs.ledger import Ledger
 from asg_env.envs.rendering import render_ansi, render_frame
@@ -79,16 +79,14 @@ its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
     | `skipped` | unreadable images left out so far |
     | `error_type` | only after a divergence |
 
-    ## Version history
-    * v0: the first.
+    Version history: v0 is the first.
     """
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}
     _episode: Episode | None
 
     def __init__(self, task: Task | str, render_mode: str | None = None, **arguments: Any) -> None:
-        modes = self.metadata["render_modes"]
-        if render_mode is not None and render_mode not in modes:
+        if render_mode not in (None, *(modes := self.metadata["render_modes"])):
             raise ValueError(f"render_mode={render_mode!r}: expected None or one of {modes}")
         self.task, self.render_mode = TASKS.find(task), render_mode
         self._given, self._episode = arguments, None
@@ -109,9 +107,7 @@ its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start a fresh fine-tuning run; see the class for ``seed`` and ``options``."""
-        if unknown := set(options or {}) - {"variant"}:
-            raise ValueError(f"unknown reset option {sorted(unknown)[0]!r}; known: variant")
-        choices = self.task.choices((options or {}).get("variant", self.config.variant))
+        choices = self.task.choices(variant_of(options or {}, self.config.variant))
         super().reset(seed=seed)
         variant = choices[int(self.np_random.integers(len(choices))) if choices[1:] else 0]
         episode_seed = int(self.np_random.integers(2**31))
