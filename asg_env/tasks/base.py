@@ -70,6 +70,13 @@ class Task(ABC):
             )
 
 
+def embedded_defaults(base_lr: float, guidance: float, budget: int) -> Defaults:
+    """Those of a task whose networks and images are tiny: too small for a GPU or two threads."""
+    return Defaults(
+        base_lr, guidance, budget, window=10, batch_size=32, clip_norm=5.0, threads=1, device="cpu"
+    )
+
+
 class EmbeddedTask(Task):
     """A task that comes with the package: images made in memory, variants in a table."""
 

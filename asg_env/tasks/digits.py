@@ -22,7 +22,7 @@ from asg_env.data.splits import TensorSplit
 from asg_env.models.groups import resnet_groups
 from asg_env.models.resnet import CifarResNet
 from asg_env.seeding import isolated_rng
-from asg_env.tasks.base import Defaults, EmbeddedTask, Problem
+from asg_env.tasks.base import EmbeddedTask, Problem, embedded_defaults
 from asg_env.tasks.fonts import TEST_FONTS, TRAIN_FONTS, render_digits
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "models" / "weights" / "digits"
@@ -127,16 +127,7 @@ class DigitsTask(EmbeddedTask):
 
     name = "digits"
     dataset_name = "fonts -> UCI handwritten digits"
-    defaults = Defaults(
-        base_lr=0.1,
-        guidance=0.3,
-        budget=60,
-        window=10,
-        batch_size=32,
-        clip_norm=5.0,
-        threads=1,
-        device="cpu",
-    )
+    defaults = embedded_defaults(base_lr=0.1, guidance=0.3, budget=60)
     table = VARIANTS
 
     @cache  # noqa: B019 - one DigitsTask lives as long as the process

@@ -35,7 +35,7 @@ from asg_env.data.splits import TensorSplit
 from asg_env.models.groups import resnet_groups
 from asg_env.models.resnet import CifarResNet
 from asg_env.seeding import cpu_threads, isolated_rng
-from asg_env.tasks.base import Defaults, EmbeddedTask, Problem
+from asg_env.tasks.base import EmbeddedTask, Problem, embedded_defaults
 from asg_env.tasks.render.objects import NEW_OBJECTS
 from asg_env.tasks.render.old_objects import OLD_OBJECTS
 from asg_env.tasks.render.scenes import Photo, clean_images, photo_images
@@ -147,16 +147,7 @@ class VisdaStandinTask(EmbeddedTask):
 
     name = "visda"
     dataset_name = "visda-standin: rendered solids (not VisDA-17)"
-    defaults = Defaults(
-        base_lr=0.06,
-        guidance=0.5,
-        budget=100,
-        window=10,
-        batch_size=32,
-        clip_norm=5.0,
-        threads=1,
-        device="cpu",
-    )
+    defaults = embedded_defaults(base_lr=0.06, guidance=0.5, budget=100)
     table = VARIANTS
 
     @cache  # noqa: B019 - one VisdaStandinTask lives as long as the process
