@@ -145,8 +145,9 @@ class Race:
         """Begin an episode."""
         u: Any = self.unwrapped
         self.env.reset(seed=self.seed)
-        self.optimizee = Optimizee(u.problem, u.config.optimizee, self.seed, u.compute)
-        self.loop = BareLoop(u.problem, u.config.optimizee, self.seed)
+        settings = u.config.training(u.problem)
+        self.optimizee = Optimizee(u.problem, settings, self.seed, u.config.compute)
+        self.loop = BareLoop(u.problem, settings, self.seed)
         self.window, self.groups = u.config.window, len(u.group_names)
         self.seed, self.over = self.seed + 1, False
 

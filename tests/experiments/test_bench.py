@@ -40,8 +40,8 @@ def test_the_bare_loop_trains_as_the_optimizee_does():
     """Else the ratio would compare two different things."""
     u = gym.make("ASG-Digits-v0", device="cpu").unwrapped
     assert isinstance(u, FinetuneEnv)
-    optimizee = Optimizee(u.problem, u.config.optimizee, 7, u.compute)
-    bare = bench_step.BareLoop(u.problem, u.config.optimizee, 7)
+    optimizee = Optimizee(u.problem, u.config.training(u.problem), 7, u.config.compute)
+    bare = bench_step.BareLoop(u.problem, u.config.training(u.problem), 7)
     before = [p.detach().clone() for p in bare.params]
     for _ in range(2):
         optimizee.train_window(np.ones(len(u.group_names)), 10)

@@ -5,12 +5,14 @@ import torch
 from official_support import vectors
 from torch import nn
 
-from asg_env.training.optim import OfficialSGD, make_optimizer
+from asg_env.training.optim import OPTIMIZERS, OfficialSGD, make_optimizer
 
 
 def descend(name, lrs, gradients, start, momentum=0.9, weight_decay=5e-4):
     weight = nn.Parameter(torch.tensor(start))
-    optimizer = make_optimizer(name, [[weight]], lrs[0], momentum, weight_decay)
+    optimizer = make_optimizer(
+        OPTIMIZERS[name], [[weight]], lrs[0], momentum=momentum, weight_decay=weight_decay
+    )
     path = []
     for lr, gradient in zip(lrs, gradients, strict=True):
         optimizer.param_groups[0]["lr"] = lr
