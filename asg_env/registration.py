@@ -7,6 +7,8 @@ from gymnasium.envs.registration import register, registry
 ENTRY_POINTS = {
     "ASG-Digits-v0": "asg_env.envs.factories:make_digits",
     "ASG-VisDA-v0": "asg_env.envs.factories:make_visda",
+    "ASG-DigitsContext-v0": "asg_env.envs.factories:make_digits_context",
+    "ASG-VisDAContext-v0": "asg_env.envs.factories:make_visda_context",
     "ASG-ImageFolder-v0": "asg_env.envs.factories:make_image_folder",
 }
 

@@ -19,6 +19,11 @@ class WindowStats(NamedTuple):
     group's gradient, before clipping. ``update_ratio`` (G,): norm of the window's weight change
     over the norm of the weights before it. ``finite``: no loss and no weight is NaN or infinite.
     ``penalty``: mean of the added regulariser's penalty, without its strength; None: there is none.
+
+    ``loss_spread``: standard deviation of the steps' CE over their mean. Of a meter that looks at
+    directions, else None: ``alignment`` (G,), the cosine of this window's weight change and the
+    last one's, 0 where there is none; ``gradient_noise`` (G,) in [0, 1], one less the squared norm
+    of the mean gradient over the mean squared norm of a step's (0: all steps agree).
     """
 
     ce: float
@@ -27,6 +32,9 @@ class WindowStats(NamedTuple):
     update_ratio: np.ndarray
     finite: bool
     penalty: float | None = None
+    loss_spread: float = 0.0
+    alignment: np.ndarray | None = None
+    gradient_noise: np.ndarray | None = None
 
 
 class Probe(NamedTuple):
@@ -52,9 +60,12 @@ class Meter:
 
     Args:
         groups: the trainable weights of each layer group, in forward order.
+        directions: whether it also looks at directions, which takes two more copies of the weights.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Tensor]]) -> None:
+    def __init__(self, groups: Sequence[Sequence[Tensor]], directions: bool = False) -> None:
+        self.directions = directions
+        self.moves: list[Tensor] = []  # the last window's weight changes
         self.params: list[Tensor] = [p for group in groups for p in group]
         device = self.params[0].device
         self._membership = torch.zeros(len(self.params), len(groups), device=device)
@@ -70,12 +81,22 @@ class Meter:
         self._before = self._copy()
         self._losses: list[Tensor] = []
         self._gradients: list[Tensor] = []
+        self._sum: list[Tensor] = []
 
     def gradients(self) -> Tensor:
         """Note each group's gradient norm, and return them, (G,)."""
         found = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
         self._gradients.append(self._norms(found))
+        if self.directions:
+            self._add(found)
         return self._gradients[-1]
+
+    @torch.no_grad()
+    def _add(self, gradients: list[Tensor]) -> None:
+        if self._sum:
+            torch._foreach_add_(self._sum, gradients)
+        else:
+            self._sum = [g.detach().clone() for g in gradients]
 
     def losses(self, values: Tensor) -> None:
         """Note a step's losses: CE, KL and, if there is one, the penalty; detached."""
@@ -88,7 +109,26 @@ class Meter:
         ce, kl, *penalty = losses.mean(0).tolist()
         largest = torch.stack(torch._foreach_norm(self.params, ord=float("inf"))).max()
         finite = bool(torch.isfinite(largest)) and bool(torch.isfinite(losses).all())
-        return WindowStats(ce, kl, _array(norms.mean(0)), _array(ratio), finite, *penalty)
+        spread = losses[:, 0].std(correction=0) / losses[:, 0].mean().clamp_min(NEARLY_ZERO)
+        stats = WindowStats(ce, kl, _array(norms.mean(0)), _array(ratio), finite, *penalty)
+        stats = stats._replace(loss_spread=float(spread))
+        if not self.directions:
+            return stats
+        return stats._replace(alignment=self._alignment(), gradient_noise=self._noise(norms))
+
+    def _alignment(self) -> np.ndarray:
+        """The cosine of this window's weight change and the last one's; keeps this one's."""
+        moves = [m.detach() for m in torch._foreach_sub(self.params, self._before)]
+        last, self.moves = self.moves, moves
+        if not last:
+            return np.zeros(self._membership.shape[1])
+        dots = torch.stack([(a * b).sum() for a, b in zip(moves, last, strict=True)])
+        sizes = (self._norms(moves) * self._norms(last)).clamp_min(NEARLY_ZERO)
+        return _array(dots @ self._membership / sizes)
+
+    def _noise(self, norms: Tensor) -> np.ndarray:
+        mean = self._norms(self._sum) / len(norms)
+        return _array(1 - mean.square() / norms.square().mean(0).clamp_min(NEARLY_ZERO))
 
     def distance(self) -> np.ndarray:
         """Norm of (weights - start) of each group, (G,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,12 +18,21 @@ class Measurement(NamedTuple):
 
     ``window`` describes the window since the last decision, ``probe`` the weights after it,
     ``progress`` is steps done / budget and ``lr_scale`` (G,) the scales that were in force.
+
+    ``steps``: optimizer steps of the window. ``left``: decisions to come. ``ce_before``,
+    ``ce_start``: CE of the window before and of the first, nats. ``start_scale``: LR scale that the
+    episode started with.
     """
 
     window: WindowStats
     probe: Probe
     progress: float
     lr_scale: np.ndarray
+    steps: int = 1
+    left: int = 0
+    ce_before: float = math.nan
+    ce_start: float = math.nan
+    start_scale: float = 1.0
 
 
 class Signal(NamedTuple):
@@ -35,6 +45,16 @@ class Signal(NamedTuple):
     source: str
     value: Callable[[Measurement], float | np.ndarray]
     per_group: bool = False
+    directions: bool = False  # whether the meter has to look at directions for it
+
+
+def log_ratio(now: Any, before: Any) -> Any:
+    """log10 of now / before, clipped to [-1, 1]; 0 where there is nothing before."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratio = np.log10(np.asarray(now, dtype=float) / before)
+    if not math.isfinite(before):
+        return 0.0
+    return np.clip(np.nan_to_num(ratio, nan=1.0, posinf=1.0, neginf=-1.0), -1.0, 1.0)
 
 
 def log_unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -106,6 +126,102 @@ LAYERWISE = (
 )
 
 
+RELATIVE_GLOBAL = (
+    Signal(
+        name="loss_change",
+        formula="log10 of the mean CE over the window before's",
+        low=-1,
+        high=1,
+        source="GreedyLR, 2025",
+        value=lambda m: log_ratio(m.window.ce, m.ce_before),
+    ),
+    Signal(
+        name="loss_since_start",
+        formula="log10 of the mean CE over the first window's",
+        low=-1,
+        high=1,
+        source="ours",
+        value=lambda m: log_ratio(m.window.ce, m.ce_start),
+    ),
+    Signal("progress", "steps done / budget", 0, 1, "paper", lambda m: m.progress),
+    Signal(
+        name="left",
+        formula="log10(1 + decisions to come) / 3",
+        low=0,
+        high=1,
+        source="ours",
+        value=lambda m: math.log10(1 + m.left) / 3,
+    ),
+)
+KL_SHARE = Signal(
+    name="kl_share",
+    formula="mean KL / (mean CE + mean KL)",
+    low=0,
+    high=1,
+    source="ours, after the paper's KL",
+    value=lambda m: m.window.kl / max(m.window.ce + m.window.kl, 1e-12),
+)
+LOSS_SPREAD = Signal(
+    name="loss_spread",
+    formula="standard deviation over mean of the steps' CE",
+    low=0,
+    high=1,
+    source="ours",
+    value=lambda m: m.window.loss_spread,
+)
+STEP_RATIO = Signal(
+    name="step_ratio",
+    formula="log10 |w - w_before| / (|w_before| steps), 1e-7..1 -> 0..1",
+    low=0,
+    high=1,
+    source="LARS, 2017",
+    value=lambda m: log_unit(m.window.update_ratio / m.steps, -7, 0),
+    per_group=True,
+)
+DIRECTIONS = (
+    Signal(
+        name="alignment",
+        formula="cosine of the weights' changes in this window and in the one before",
+        low=-1,
+        high=1,
+        source="hypergradient descent, 2018",
+        value=lambda m: _of_meter(m.window.alignment),
+        per_group=True,
+        directions=True,
+    ),
+    Signal(
+        name="gradient_noise",
+        formula="1 - |mean gradient|^2 / mean |gradient|^2",
+        low=0,
+        high=1,
+        source="gradient noise scale, McCandlish et al., 2018",
+        value=lambda m: _of_meter(m.window.gradient_noise),
+        per_group=True,
+        directions=True,
+    ),
+)
+LOG_LR = Signal(
+    name="log_lr",
+    formula="log10(LR / LR at the start) / 3",
+    low=-2,
+    high=2,
+    source="ours",
+    value=lambda m: np.log10(np.maximum(m.lr_scale, 1e-12) / m.start_scale) / 3,
+    per_group=True,
+)
+
+
+def _of_meter(values: np.ndarray | None) -> np.ndarray:
+    if values is None:
+        raise ValueError("the meter was made without directions=True")
+    return values
+
+
+def reaching(signals: Sequence[Signal], highest: float) -> Sequence[Signal]:
+    """The same where LR scales reach ``highest``, so that none is cut off."""
+    return tuple(s._replace(high=max(s.high, highest)) if s is LR_SCALE else s for s in signals)
+
+
 def _check_signals(signals: Any) -> None:
     """Raise TypeError unless it is a sequence of signals, each name once."""
     fine = isinstance(signals, Sequence) and signals and not isinstance(signals, str)
@@ -117,9 +233,20 @@ def _check_signals(signals: Any) -> None:
 
 
 OBSERVATIONS: Registry[Sequence[Signal]] = Registry("observation", (), check=_check_signals)
-"""``paper``: the paper's 5 + G raw numbers. ``layerwise``: the same and four more per group."""
+"""``paper``: the paper's 5 + G raw numbers. ``layerwise``: the same and four more per group.
+``relative``: what does not depend on the size of learning rates and weights, and so tells nothing
+of the base learning rate. ``loop``: the same as far as any training loop has it, without a teacher
+and without features."""
 OBSERVATIONS.register("paper", (*GLOBAL, LR_SCALE))
 OBSERVATIONS.register("layerwise", (*GLOBAL, *LAYERWISE, LR_SCALE))
+_DRIFT, _FEATURE_KL = LAYERWISE[2:]
+OBSERVATIONS.register(
+    "relative",
+    (*RELATIVE_GLOBAL, KL_SHARE, STEP_RATIO, *DIRECTIONS, _DRIFT, _FEATURE_KL, LOG_LR),
+)
+OBSERVATIONS.register(
+    "loop", (*RELATIVE_GLOBAL, LOSS_SPREAD, STEP_RATIO, *DIRECTIONS, _DRIFT, LOG_LR)
+)
 
 
 class Observer:
@@ -134,6 +261,7 @@ class Observer:
 
     def __init__(self, signals: Sequence[Signal], groups: Sequence[str]) -> None:
         self.signals = signals
+        self.directions = any(s.directions for s in signals)
         width = [len(groups) if s.per_group else 1 for s in self.signals]
         self.names = [
             label

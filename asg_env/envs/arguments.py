@@ -15,7 +15,8 @@ import numpy as np
 from asg_env.arguments import json_arguments
 from asg_env.compute import PRECISIONS, Compute, resolve_device
 from asg_env.control.actions import ACTIONS, ActionKind
-from asg_env.control.observations import OBSERVATIONS, Signal
+from asg_env.control.observations import OBSERVATIONS, Signal, reaching
+from asg_env.envs.context import check_context, extremes
 from asg_env.envs.rewards import REWARDS, RewardTerm
 from asg_env.methods.base import NONE, TrainingSettings
 from asg_env.methods.guided import METHODS
@@ -49,7 +50,13 @@ class Arguments:
     observation: Any = "layerwise"
     """A key of OBSERVATIONS: ``"paper"`` or ``"layerwise"``."""
     action: Any = "discrete"
-    """"discrete": MultiDiscrete([11]*G), k is k/10 x base. "continuous": Box(0, 1, (G,))."""
+    """A key of ACTIONS: ``"discrete"``, ``"continuous"``, ``"log"`` or ``"log_continuous"``."""
+    start_scale: float | None = None
+    """LR scale before the first decision, > 0; None: the action kind's own, 1 or .1."""
+    context: Any = None
+    """What each reset draws from its seed, hidden from the agent: a mapping from base_lr,
+    batch_size, budget, guidance, momentum, label_noise or shift_at to ``("log_uniform", low,
+    high)``, ``("uniform", low, high)``, ``("choice", a, b, ...)`` or a number."""
     reward: Any = "proxy_valid"
     """A key of REWARDS."""
     guidance: float | None = None
@@ -73,6 +80,10 @@ class Arguments:
     """Length of the fine-tuning run, optimizer steps."""
     window: str | int | None = None
     """Optimizer steps of one decision, or ``"paper"`` for its growing windows."""
+    label_noise: float = 0.0
+    """Share of the training labels that are replaced by another class's, [0, 1)."""
+    shift_at: float = 1.0
+    """Share of the run, [0, 1], after which the training images lose contrast; 1: never."""
     decide_first: bool = False
     """With ``window="paper"``: the agent also decides about the first window. False: that runs at
     ``base_lr`` before the first decision (official)."""
@@ -131,7 +142,12 @@ class Resolved(Arguments):
         for name in ("base_lr", "temperature"):
             self._number(name, 0.0, math.inf, open_low=True)
         self._number("clip_norm", 0.0, math.inf, open_low=True, infinite=True)
-        self._number("momentum", 0.0, 1.0, open_high=True)
+        for name in ("momentum", "label_noise"):
+            self._number(name, 0.0, 1.0, open_high=True)
+        self._number("shift_at", 0.0, 1.0)
+        if self.start_scale is not None:
+            self._number("start_scale", 0.0, math.inf, open_low=True)
+        self._check_context()
         for name in ("batch_size", "budget"):
             self._count(name, 1)
         for name, least in (("step_limit", 1), ("reward_images", 1), ("threads", 0)):
@@ -144,6 +160,21 @@ class Resolved(Arguments):
             check_choice("window", self.window, ("paper", "a number of optimizer steps"))
         else:
             self._count("window", 1)
+
+    def _check_context(self) -> None:
+        if self.context is None:
+            return
+        check_context(self.context)
+        for name, how in self.context.items():
+            for value in extremes(how):
+                try:
+                    self.drawn({name: value})
+                except ValueError as error:
+                    raise ValueError(f"context: {error}") from error
+
+    def drawn(self, values: Mapping[str, Any]) -> Resolved:
+        """The same with values that a context drew."""
+        return dataclasses.replace(self, context=None, **values) if values else self
 
     def _number(
         self,
@@ -171,12 +202,17 @@ class Resolved(Arguments):
     @property
     def signals(self) -> Sequence[Signal]:
         """What is observed."""
-        return OBSERVATIONS.find(self.observation)
+        return reaching(OBSERVATIONS.find(self.observation), self.action_kind.highest)
 
     @property
     def action_kind(self) -> ActionKind:
         """What an action means."""
         return ACTIONS.find(self.action)
+
+    @property
+    def first_scale(self) -> float:
+        """LR scale before the first decision."""
+        return self.action_kind.start if self.start_scale is None else self.start_scale
 
     @property
     def reward_term(self) -> RewardTerm:
@@ -204,8 +240,15 @@ class Resolved(Arguments):
         """What the inner loop reads; ``teacher="auto"`` is decided by the budget."""
         names = [f.name for f in dataclasses.fields(TrainingSettings)]
         settings = TrainingSettings(**{name: getattr(self, name) for name in names})
+        if self.shift_at < 1 and self.teacher == "cached":
+            raise ValueError(
+                "teacher='cached' keeps what the teacher says of images that shift_at changes: "
+                "pass teacher='online'"
+            )
         if self.teacher != "auto":
             return settings
+        if self.shift_at < 1:
+            return dataclasses.replace(settings, teacher="online")
         train = problem.splits["train"]
         once = train.key is not None and self.budget * self.batch_size < len(train)
         return dataclasses.replace(settings, teacher="online" if once else "cached")

@@ -14,6 +14,7 @@ from asg_env.control.observations import Measurement, Observer
 from asg_env.control.windows import decision_windows
 from asg_env.data.order import epoch_length
 from asg_env.envs.arguments import Resolved
+from asg_env.envs.context import draw_context
 from asg_env.envs.ledger import Ledger
 from asg_env.envs.rewards import Transition, capped, crash_reward, rewards_of
 from asg_env.envs.snapshot import Snapshot
@@ -23,6 +24,7 @@ from asg_env.tasks.guidance import GuidedLoss
 from asg_env.tasks.problem import Problem
 from asg_env.training.optimizee import Optimizee
 
+ATTEMPTS = 100  # draws of a context before giving up
 Result = TypeVar("Result")
 
 
@@ -53,34 +55,66 @@ class Episode:
 
     Args:
         task: whose variant is played.
-        config: how.
+        config: how; what the ledger's context drew wins.
         observer: what is seen of it.
         ledger: where it stands.
     """
 
     def __init__(self, task: Task, config: Resolved, observer: Observer, ledger: Ledger) -> None:
-        self.config, self.observer, self.ledger = config, observer, ledger
+        self.config = config = config.drawn(ledger.context)
+        self.observer, self.ledger = observer, ledger
         with cpu_threads(config.cpu_threads):
             self.problem = task.load(ledger.variant)
-            settings = config.training(self.problem)
-            self.optimizee = Optimizee(self.problem, settings, ledger.seed, config.compute)
+            self.optimizee = self._fresh()
+
+    def _fresh(self) -> Optimizee:
+        """The run as it starts."""
+        settings, compute = self.config.training(self.problem), self.config.compute
+        directions = self.observer.directions
+        return Optimizee(self.problem, settings, self.ledger.seed, compute, directions)
 
     @classmethod
     def begin(cls, task: Task, config: Resolved, observer: Observer, ledger: Ledger) -> Episode:
-        """A fresh run: what is trained before the first decision, if anything, and measured."""
-        episode = cls(task, config, observer, ledger)
-        ledger.steps, ledger.windows = plan(episode.problem, config)
-        episode._start()
-        return episode
+        """A fresh run: what is trained before the first decision, if anything, and measured.
+
+        A context in which every first action would diverge at once is drawn anew.
+
+        Raises:
+            ValueError: all that are drawn do.
+        """
+        for attempt in range(ATTEMPTS if config.context else 1):
+            ledger.context = draw_context(config.context or {}, ledger.seed, attempt)
+            episode = cls(task, config, observer, ledger)
+            ledger.steps, ledger.windows = plan(episode.problem, episode.config)
+            episode._start()
+            if not (config.context and episode._hopeless(config.base_lr)):
+                return episode
+        raise ValueError(
+            f"context={config.context!r}: {ATTEMPTS} draws in a row diverge at once whatever the "
+            "first action is: lower base_lr or momentum"
+        )
+
+    @on_its_threads
+    def _hopeless(self, tame: float) -> bool:
+        """Whether even the gentlest first action diverges; not tried up to the LR ``tame``."""
+        if not np.isfinite(self.ledger.losses["phi"]):
+            return True
+        scale = self.config.action_kind.gentlest(self.config.first_scale)
+        if scale * self.config.base_lr <= tame:
+            return False
+        scales, trial = np.full(len(self.problem.groups), scale), self._fresh()
+        if self.ledger.steps:
+            trial.train_window(np.full(len(scales), self.config.first_scale), self.ledger.steps)
+        return not trial.train_window(scales, self.ledger.window).finite
 
     @on_its_threads
     def _start(self) -> None:
         ledger, optimizee = self.ledger, self.optimizee
-        scales = np.ones(len(self.problem.groups))
+        scales = np.full(len(self.problem.groups), self.config.first_scale)
         if ledger.steps:
-            self._measure(optimizee.train_window(scales, ledger.steps), scales)
+            self._measure(optimizee.train_window(scales, ledger.steps), scales, ledger.steps)
         else:
-            self._measure(optimizee.measure_window(), scales)
+            self._measure(optimizee.measure_window(), scales, 1)
         ledger.phi_start = ledger.phi
         ledger.write_row(0.0)
 
@@ -96,18 +130,28 @@ class Episode:
         ledger.over = True
         before = ledger.phi, ledger.train_loss, ledger.accuracy
         window = self.optimizee.train_window(scales, ledger.window)
+        steps = ledger.window
         ledger.advance()
-        self._measure(window, scales)
+        self._measure(window, scales, steps)
         reward = self._reward(*before)
         ledger.over = self.terminated or self.truncated
         return reward
 
-    def _measure(self, window: WindowStats, scales: np.ndarray) -> None:
-        """Observe the run as it is now, and read its losses."""
+    def _measure(self, window: WindowStats, scales: np.ndarray, steps: int) -> None:
+        """Observe the run as it is now, after a window of ``steps``, and read its losses."""
         ledger = self.ledger
         ledger.scales = scales.tolist()
-        progress = ledger.steps / self.config.budget
-        seen = Measurement(window, self.optimizee.probe(), progress, scales)
+        seen = Measurement(
+            window=window,
+            probe=self.optimizee.probe(),
+            progress=ledger.steps / self.config.budget,
+            lr_scale=scales,
+            steps=steps,
+            left=len(ledger.windows) - ledger.decision,
+            ce_before=ledger.losses.get("train_ce", np.nan),
+            ce_start=ledger.history[0]["train_ce"] if ledger.history else np.nan,
+            start_scale=self.config.first_scale,
+        )
         ledger.observation = self.observer.observe(seen).tolist()
         ledger.losses = self._losses(window)
         if ledger.decision and not (window.finite and np.isfinite(ledger.losses["phi"])):
@@ -185,6 +229,7 @@ class Episode:
             "variant": ledger.variant or "",
             "steps": ledger.steps,
             "decision": ledger.decision,
+            "context": dict(ledger.context),
             "skipped": self.problem.skipped,
         }
         return {**info, "error_type": ledger.error} if ledger.error else info

@@ -21,6 +21,9 @@ STANDIN = (
     "no data_root= and no ASG_DATA_ROOT: ASG-VisDA-v0 runs on its embedded stand-in visda-standin, "
     "not on VisDA-17"
 )
+CONTEXT_DEFAULTS = {"action": "log", "observation": "loop"}
+TRAIN_DECADES, TEST_DECADES = 3.0, 4.0  # over which a hidden base learning rate is drawn
+DIGITS_LR, STANDIN_LR = 0.1, 0.06  # the tasks' own base learning rates
 _tasks: dict[tuple[str, ...], ImageFilesTask] = {}  # of this process, the last few
 
 
@@ -33,6 +36,32 @@ def make_digits(data_root: str | None = None, **arguments: Any) -> FinetuneEnv:
             f"data_root={data_root!r}: ASG-Digits-v0 is embedded and reads no folder; leave it out"
         )
     return FinetuneEnv(DIGITS, **arguments)
+
+
+def make_digits_context(**arguments: Any) -> FinetuneEnv:
+    """``ASG-DigitsContext-v0``: the digits with a base learning rate that nobody is told.
+
+    It is drawn at each reset, log-uniform over three decades around the task's own, or with a test
+    variant over four. Twelve decisions of five optimizer steps.
+
+    Args:
+        arguments: as of ``ASG-Digits-v0``; those of CONTEXT_DEFAULTS have other defaults.
+    """
+    return make_digits(**_hidden(DIGITS_LR, {"window": 5}, arguments))
+
+
+def make_visda_context(**arguments: Any) -> FinetuneEnv:
+    """``ASG-VisDAContext-v0``: the same on VisDA's embedded stand-in, ten steps a decision and ten
+    decisions."""
+    return make_visda(**_hidden(STANDIN_LR, {"window": 10}, arguments))
+
+
+def _hidden(base_lr: float, more: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    wide = str(arguments.get("variant")).startswith("test")
+    decades = (TEST_DECADES if wide else TRAIN_DECADES) / 2
+    low, high = (base_lr * 10.0**d for d in (-decades, decades))
+    context = {"base_lr": ("log_uniform", low, high)}
+    return {**CONTEXT_DEFAULTS, "context": context, **more, **arguments}
 
 
 def make_visda(

@@ -75,6 +75,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
     | `losses` | window means `train_ce`, `train_kl`, `train_penalty` (of a regulariser, without \
 its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
     | `dataset`, `variant` | what the images are; the variant in play |
+    | `context` | what was drawn for this episode, hidden from the agent |
     | `steps`, `decision` | optimizer steps and decisions done |
     | `skipped` | unreadable images left out so far |
     | `error_type` | only after a divergence |

@@ -14,7 +14,7 @@ class Ledger:
     the paper's first window, which runs before any decision, included. ``phi_start``, ``phi``,
     ``train_loss``, ``accuracy``: what rewards compare, at the start and now. ``returned``: the
     return so far. ``history``: one row for the start and one for each decision, for people.
-    ``over``: no further step is allowed.
+    ``over``: no further step is allowed. ``context``: what was drawn for this episode.
     """
 
     variant: str | None
@@ -34,6 +34,7 @@ class Ledger:
     rewards: dict[str, float] = field(default_factory=dict)
     observation: list[float] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
+    context: dict[str, Any] = field(default_factory=dict)
 
     @property
     def window(self) -> int:

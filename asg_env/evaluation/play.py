@@ -44,7 +44,7 @@ def decide(
     decision = Decision(
         action=np.asarray(action).tolist(),
         reward=float(reward),
-        lr_scale=(info["lr"] / u.config.base_lr).tolist(),
+        lr_scale=(info["lr"] / info["context"].get("base_lr", u.config.base_lr)).tolist(),
         steps=info["steps"],
         terminated=bool(terminated),
         truncated=bool(truncated),

@@ -21,7 +21,8 @@ class TrainingSettings:
     """How the inner loop trains. Units: learning rate per optimizer step, norms in weight units.
 
     ``method``, ``optimizer``, ``regularizer``: names, or the classes themselves. ``budget``:
-    optimizer steps of the whole run; None: not known.
+    optimizer steps of the whole run; None: not known. ``label_noise``, ``shift_at``: see
+    :mod:`asg_env.training.corruption`.
     """
 
     guidance: float
@@ -37,6 +38,8 @@ class TrainingSettings:
     temperature: float = 2.0
     budget: int | None = None
     method: Any = "guided"
+    label_noise: float = 0.0
+    shift_at: float = 1.0
 
 
 class Loop(Protocol):

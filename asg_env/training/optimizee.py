@@ -18,6 +18,7 @@ from asg_env.methods.base import Purpose, TrainingSettings
 from asg_env.methods.guided import METHODS
 from asg_env.models.groups import check_groups
 from asg_env.models.student import Outputs, Student
+from asg_env.training.corruption import Corruption
 from asg_env.tasks.guidance import GuidedLoss
 from asg_env.tasks.objective import Hits, Mean, Seen, blocks
 from asg_env.tasks.problem import Problem
@@ -30,6 +31,7 @@ from asg_env.training.optim import (
 
 PROBE_SIZE = 32  # images of inner_valid on which the features are compared
 METHOD = "regularizer."  # how the names of the method's tensors begin
+METER = "meter."
 STUDENT = "student."  # and those of the student's
 TARGET = 1  # stream of the target batches' order beside the seed's own
 
@@ -53,13 +55,19 @@ class Optimizee:
         settings: how.
         seed: of the new head and of the batch order.
         compute: how the networks are computed.
+        directions: whether its meter looks at directions.
 
     Raises:
         ValueError: the method wants target images and the problem has none.
     """
 
     def __init__(
-        self, problem: Problem, settings: TrainingSettings, seed: int, compute: Compute
+        self,
+        problem: Problem,
+        settings: TrainingSettings,
+        seed: int,
+        compute: Compute,
+        directions: bool = False,
     ) -> None:
         self.problem, self.settings, self.seed = problem.on(compute), settings, seed
         self.student = problem.student(seed)
@@ -75,7 +83,8 @@ class Optimizee:
         self.method = METHODS.find(settings.method)(purpose)
         self._target = self._target_order() if self.method.wants_target else None
         self._upcoming: Iterator[Batch] | None = None
-        self.meter = Meter(by_group)
+        self.meter = Meter(by_group, directions)
+        self._corrupt = Corruption.of(problem, settings, seed)
         self._reference = self._probed()
 
     def _target_order(self) -> BatchOrder:
@@ -118,7 +127,7 @@ class Optimizee:
             for batch in self._upcoming:
                 self.order.position += 1
                 if len(batch.indices):  # not all of them are unreadable
-                    return batch
+                    return self._corrupt(batch, self.order.position)
         except BaseException:
             self._upcoming = None  # a generator that raised is spent
             raise
@@ -244,6 +253,7 @@ class Optimizee:
             **{f"{STUDENT}{k}": v for k, v in self.student.state_dict().items()},
             **optimizer_tensors(self.optimizer, self.params),
             **{f"{METHOD}{k}": v for k, v in self.method.tensors().items()},
+            **{f"{METER}{k}": v for k, v in enumerate(self.meter.moves)},
         }
 
     def load_tensors(self, tensors: Mapping[str, Tensor], position: int) -> None:
@@ -254,6 +264,8 @@ class Optimizee:
         self.student.load_state_dict(_below(STUDENT, tensors))
         load_optimizer_tensors(self.optimizer, self.params, tensors)
         self.method.load_tensors(_below(METHOD, tensors))
+        moves = {int(k): v.clone() for k, v in _below(METER, tensors).items()}
+        self.meter.moves = [moves[k] for k in sorted(moves)]
         self.order.position = position
         self._upcoming = None
 
