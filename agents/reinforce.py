@@ -46,6 +46,7 @@ from asg_env.learning.ending import compare_with_schedules
 from asg_env.learning.log import Log
 from asg_env.learning.reinforce import PAPER, Learner, PolicyLoss, Rollout, UpdateArgs
 from asg_env.learning.run_folder import due, open_run
+from asg_env.policies.cautious import start_cautious
 from asg_env.policies.recurrent import (
     GLOBAL_SIGNALS,
     LearnedPolicy,
@@ -101,7 +102,8 @@ class Args(UpdateArgs):
     """Width of the hidden layer of each head; 0: linear (paper)."""
     skip: bool = True
     """The heads also see the global signals themselves (paper: only the LSTMs' outputs)."""
-    observation: Literal["layerwise", "paper"] = "layerwise"
+    cautious: bool = False
+    observation: Literal["layerwise", "paper", "relative", "loop"] = "layerwise"
     """Observation set."""
     greedy: bool = True
     """Deploy the policy without exploring; False: sampled (paper). The comparison has both."""
@@ -147,11 +149,14 @@ class Trainer:
             heads=args.heads,
             scale=args.scale,
             head_hidden=args.head_hidden,
+            levels=int(envs.single_action_space.nvec[0]),
             skip=args.skip,
             carry_state=args.carry_state,
             greedy=args.greedy,
         )
         self.network = RecurrentPolicy(policy, args.seed)
+        if args.cautious:
+            start_cautious(self.network, list(envs.call("observation_names")[0]))
         self.learner = Learner(self.network, args)
         self.update, self.totals = 0, dict.fromkeys(("episodes", "env_steps", "optimizer_steps"), 0)
 

@@ -19,7 +19,7 @@ class Measurement(NamedTuple):
     ``window`` describes the window since the last decision, ``probe`` the weights after it,
     ``progress`` is steps done / budget and ``lr_scale`` (G,) the scales that were in force.
 
-    ``steps``: optimizer steps of the window. ``left``: decisions to come. ``ce_before``,
+    ``steps``: optimizer steps of the window, 0 if nothing was trained. ``left``: decisions to come. ``ce_before``,
     ``ce_start``: CE of the window before and of the first, nats. ``start_scale``: LR scale that the
     episode started with.
     """
@@ -171,11 +171,15 @@ LOSS_SPREAD = Signal(
 )
 STEP_RATIO = Signal(
     name="step_ratio",
-    formula="log10 |w - w_before| / (|w_before| steps), 1e-7..1 -> 0..1",
+    formula="log10 |w - w_before| / (|w_before| steps), 1e-7..1 -> 0..1; 1 before any step",
     low=0,
     high=1,
     source="LARS, 2017",
-    value=lambda m: log_unit(m.window.update_ratio / m.steps, -7, 0),
+    value=lambda m: (
+        log_unit(m.window.update_ratio / m.steps, -7, 0)
+        if m.steps
+        else np.ones_like(m.window.update_ratio)
+    ),
     per_group=True,
 )
 DIRECTIONS = (

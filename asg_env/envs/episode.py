@@ -114,7 +114,7 @@ class Episode:
         if ledger.steps:
             self._measure(optimizee.train_window(scales, ledger.steps), scales, ledger.steps)
         else:
-            self._measure(optimizee.measure_window(), scales, 1)
+            self._measure(optimizee.measure_window(), scales, 0)
         ledger.phi_start = ledger.phi
         ledger.write_row(0.0)
 

@@ -34,6 +34,9 @@ class UpdateArgs:
     per_step_credit: bool = True
     """Weigh each decision by its own return; False: the official quirk, where a broadcast weighs
     all of them by the mean return."""
+    floor: float = -float("inf")
+    """What an episode can lose at most: its return so far counts as this where it lies below, so
+    that a crash costs no more than any other failure."""
     entropy: float = 0.0
     """Weight of the entropy bonus at the start, nats; it falls to 0 linearly."""
     clip: float = 1.0
@@ -73,10 +76,18 @@ def discounted(rewards: Tensor, gamma: float) -> Tensor:
     return returns
 
 
+def bounded(rewards: Tensor, floor: float) -> Tensor:
+    """Rewards (T, N) whose sums from the start are those given, but not below ``floor``."""
+    if floor == -float("inf"):
+        return rewards
+    sums = rewards.cumsum(0).clamp_min(floor)
+    return sums.diff(dim=0, prepend=torch.zeros_like(sums[:1]))
+
+
 def advantages(rollout: Rollout, args: UpdateArgs) -> Tensor:
     """Returns less the baseline, (T, N); 0 where a copy's episode was over."""
     alive = rollout.alive
-    rewards = rollout.rewards * alive
+    rewards = bounded(rollout.rewards * alive, args.floor)
     values = discounted(rewards, args.gamma)
     if args.baseline != "none":
         past = rewards.cumsum(0) - rewards

@@ -20,6 +20,7 @@ from asg_env.policies.official import SUFFIXES, read_official
 from asg_env.seeding import isolated_rng
 
 GLOBAL_SIGNALS = 5  # CE, KL, progress, mean and std of the head's last weight
+ACTION_OF = {11: "discrete", 7: "log"}  # levels -> what they mean
 LEVELS = 11  # of the environment's discrete actions: scales 0, .1, ..., 1 (paper)
 PLACE = 2.0  # scale of the two numbers that tell a shared head which group it decides for
 State = tuple[Tensor, Tensor]
@@ -209,7 +210,7 @@ class LearnedPolicy:
         self.greedy = network.args.greedy if greedy is None else greedy
         self.env_kwargs: dict[str, Any] = {
             "observation": network.args.observation,
-            "action": "discrete" if network.args.levels == LEVELS else "continuous",
+            "action": ACTION_OF.get(network.args.levels, "continuous"),
         }
 
     @property
@@ -251,7 +252,7 @@ class LearnedPolicy:
             levels = greedy_levels(logits, args.scale)
         else:
             levels = sample(logits, self._generator)
-        return (levels if args.levels == LEVELS else levels / (args.levels - 1)).numpy()
+        return (levels if args.levels in ACTION_OF else levels / (args.levels - 1)).numpy()
 
 
 def greedy_levels(logits: Tensor, scale: str) -> Tensor:
