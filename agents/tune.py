@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from asg_env.envs.setup import EnvSetup
 from asg_env.files import keep_lines
 from asg_env.learning.run_folder import open_run
 from asg_env.policies.families import FAMILIES, TunedPolicy
+from asg_env.ranges import SEED, whole
 from asg_env.registry import check_choice
 
 SEARCH = "search.jsonl"
@@ -53,13 +54,13 @@ class Args:
     """Variant to search on; "train" draws one for each seed."""
     out: Path = Path("runs/tune")
     """Folder for everything it writes."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the candidates and of the episodes."""
-    episodes: int = 2080
+    episodes: Annotated[int, whole(1)] = 2080
     """Episodes of the whole search."""
-    repeats: int = 4
+    repeats: Annotated[int, whole(1)] = 4
     """Episodes of each candidate."""
-    finalists: int = 8
+    finalists: Annotated[int, whole(1)] = 8
     """Candidates that the second half is played with."""
 
 
@@ -166,7 +167,7 @@ class Search:
 
 def check(args: Args) -> Args:
     """The arguments with the variant as it will be used; SystemExit if one is wrong."""
-    cli.check_at_least(1, args, "episodes", "repeats", "finalists")
+    cli.check_ranges(args)
     try:
         check_choice("--family", args.family, FAMILIES)
     except ValueError as error:

@@ -15,6 +15,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from asg_env.envs.finetune import FinetuneEnv
 from asg_env.envs.setup import EnvSetup
+from asg_env.ranges import outside
 from asg_env.registration import ENTRY_POINTS
 from asg_env.tasks.base import Task
 
@@ -66,10 +67,15 @@ def parse(kind: type[Arguments], argv: Sequence[str], default: Any = None) -> Ar
 
     From then on, modules in the working directory can be imported, as with ``python -m``: for
     ``model module:factory`` and ``groups module:function``.
+
+    Raises:
+        SystemExit: a number is not in the range that its field declares.
     """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    return tyro.cli(kind, args=argv, **({} if default is None else {"default": default}))
+    args = tyro.cli(kind, args=argv, **({} if default is None else {"default": default}))
+    check_ranges(args)
+    return args
 
 
 def parse_preset(presets: Mapping[str, Arguments], argv: Sequence[str]) -> Arguments:
@@ -102,12 +108,11 @@ def blamed_on(option: str) -> Iterator[None]:
         raise SystemExit(f"{option}: {text}") from error
 
 
-def check_at_least(low: int, args: Any, *names: str) -> None:
-    """SystemExit if one of the named arguments is below ``low``."""
-    for name in names:
-        if getattr(args, name) < low:
-            option = name.replace("_", "-")
-            raise SystemExit(f"--{option} {getattr(args, name)}: expected >= {low}")
+def check_ranges(args: Any) -> None:
+    """SystemExit, naming option, value and range, if a number is not in its field's range."""
+    if (found := outside(args)) is not None:
+        name, value, allowed = found
+        raise SystemExit(f"--{name.replace('_', '-')} {value}: expected {allowed}")
 
 
 def refuse_env_kwargs(kwargs: Mapping[str, Any], own: Mapping[str, str]) -> None:

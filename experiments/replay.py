@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import gymnasium as gym
 import tyro
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from asg_env.cli import run
 from asg_env.evaluation.records import Record
 from asg_env.evaluation.replay import replay
+from asg_env.ranges import MANY, whole
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Args:
 
     record: tyro.conf.Positional[Path]
     """A file of records, one JSON line each, or of a single one."""
-    index: int | None = None
+    index: Annotated[int | None, whole(-MANY)] = None
     """Replay only this record of the file; 0 is the first, -1 the last."""
     policy: str | None = None
     """Replay only this policy's records."""
