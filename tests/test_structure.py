@@ -11,7 +11,7 @@ import pytest
 
 REPO = Path(__file__).resolve().parent.parent
 FOUNDATION = ("registration", "registry", "arguments", "ranges", "files", "sealed", "typed", "trust")
-FOUNDATION += ("seeding", "compute", "__init__")
+FOUNDATION += ("seeding", "compute", "isolation", "__init__")
 ORDER = [  # each may import from itself and from what stands before it
     ("foundation",),
     ("data", "models"),
