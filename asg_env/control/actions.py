@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 
 from asg_env.registry import Registry
@@ -40,7 +41,10 @@ class ActionKind(ABC):
 
 def checked_numbers(action: Any, high: float, groups: Sequence[str]) -> np.ndarray:
     """The numbers (G,) of an action in [0, high]; ValueError for any other."""
-    values = np.asarray(action)
+    try:
+        values = np.asarray(_detached(action))
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise ValueError(f"action {action!r} cannot be read as numbers: {error}") from error
     if values.shape != (len(groups),):
         raise ValueError(
             f"action has shape {values.shape}, expected {(len(groups),)}: one number for each of "
@@ -51,6 +55,14 @@ def checked_numbers(action: Any, high: float, groups: Sequence[str]) -> np.ndarr
     if (values < 0).any() or (values > high).any():
         raise ValueError(f"action {values} is out of range: expected numbers in [0, {high}]")
     return values
+
+
+def _detached(action: Any) -> Any:
+    """A tensor, wherever it lies and whatever it depends on, as one that NumPy reads."""
+    if not isinstance(action, torch.Tensor):
+        return action
+    values = action.detach().cpu()
+    return values.double() if values.is_floating_point() else values
 
 
 class Discrete(ActionKind):

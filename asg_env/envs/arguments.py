@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import numpy as np
-
 from asg_env.arguments import json_arguments
 from asg_env.compute import PRECISIONS, Compute, resolve_device
 from asg_env.control.actions import ACTIONS, ActionKind
@@ -204,8 +202,7 @@ def resolve(kwargs: dict[str, Any], defaults: Defaults) -> Resolved:
         ValueError: naming the argument, its value and what is allowed.
     """
     check_names(kwargs, field_names(Arguments))
-    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}
-    full = {f.name: plain.get(f.name, f.default) for f in dataclasses.fields(Arguments)}
+    full = {f.name: kwargs.get(f.name, f.default) for f in dataclasses.fields(Arguments)}
     for field in dataclasses.fields(defaults):
         if full[field.name] is None:
             full[field.name] = getattr(defaults, field.name)
@@ -227,10 +224,8 @@ def check_names(names: Iterable[str], known: Sequence[str]) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise TypeError(
-                f"unknown argument {name!r}{hint}; known: {', '.join(known)} "
-                "(got an unexpected keyword argument)"  # as Python says it, for others' tools
-            )
+            said = f"got an unexpected keyword argument {name!r}"  # as Python does: TorchRL looks
+            raise TypeError(f"{said}{hint}; known: {', '.join(known)}")
 
 
 def variant_of(options: Mapping[str, Any], default: str | None) -> str | None:
