@@ -165,7 +165,9 @@ def _check_header(path: Path, shape: tuple[int, ...], dtype: type) -> int:
             raise ValueError("another version of the format")
         found = np.lib.format.read_array_header_1_0(head)
     except Exception as error:  # the header is Python text, and NumPy raises what its parser does
-        raise ValueError(f"{path} is no whole cache file ({error}): delete it") from error
+        raise ValueError(
+            f"{path} is no whole cache file (its header is damaged): delete it"
+        ) from error
     if found != (shape, False, np.dtype(dtype)):
         raise ValueError(
             f"{path} holds {found[0]} {found[2]}, not {shape} {np.dtype(dtype)}: delete it"
