@@ -29,7 +29,7 @@ import dataclasses
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -55,6 +55,7 @@ from asg_env.policies.recurrent import (
     sample,
     save_policy,
 )
+from asg_env.ranges import SEED, whole
 
 
 @dataclass(frozen=True)
@@ -75,30 +76,30 @@ class Args(UpdateArgs):
     """Variant to compare on; "test" draws one for each seed. None: the task itself."""
     out: Path = Path("runs/reinforce")
     """Folder for everything it writes."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the policy, its samples and the training episodes."""
-    episodes: int | None = None
+    episodes: Annotated[int | None, whole(1)] = None
     """Meta-training episodes of all copies together, which replace --updates; None: updates *
     num_envs."""
-    num_envs: int = 8
+    num_envs: Annotated[int, whole(1, 1024)] = 8
     """Environment copies. All of an update's start from the same seed (common random numbers)."""
     workers: Literal["processes", "none"] = "processes"
     """Where the copies run: a process each, or all in this one."""
     carry_state: bool = True
     """Carry the LSTM state between decisions; False: the official quirk (never when acting)."""
-    early_stop_epochs: int = 0
+    early_stop_epochs: Annotated[int, whole(0)] = 0
     """Truncate training episodes after this many epochs of the training split; 0: never (paper: 2).
     A step_limit in --env-kwargs, in optimizer steps, comes first."""
-    budget_epochs: int = 0
+    budget_epochs: Annotated[int, whole(0)] = 0
     """Length of a whole fine-tuning run, epochs; 0: the environment's own (paper: 30 for VisDA-17,
     50 for GTA5). A budget in --env-kwargs, in optimizer steps, comes first."""
-    rollout: int = 0
+    rollout: Annotated[int, whole(0)] = 0
     """Decisions between policy updates; 0: whole episodes (paper: 5)."""
     heads: Literal["separate", "shared"] = "shared"
     """A policy head for each layer group (paper), or one shared by all."""
     scale: Literal["categorical", "ordinal"] = "ordinal"
     """How a head spreads over the levels: freely (paper), or as a Gaussian."""
-    head_hidden: int = 0
+    head_hidden: Annotated[int, whole(0, 10_000)] = 0
     """Width of the hidden layer of each head; 0: linear (paper)."""
     skip: bool = True
     """The heads also see the global signals themselves (paper: only the LSTMs' outputs)."""
@@ -107,9 +108,9 @@ class Args(UpdateArgs):
     """Observation set."""
     greedy: bool = True
     """Deploy the policy without exploring; False: sampled (paper). The comparison has both."""
-    snapshots: int = 0
+    snapshots: Annotated[int, whole(0)] = 0
     """Policies kept on the way, at equal distances: snapshots/UPDATE.safetensors; 0: none."""
-    eval_seeds: int = 48
+    eval_seeds: Annotated[int, whole(1)] = 48
     """Comparison episodes of each policy, spread over the test variants."""
     compare: Literal["baselines", "none"] = "baselines"
     """What the learned policy is compared with at the end."""
@@ -293,11 +294,10 @@ def learn(trainer: Trainer, log: Log) -> None:
 
 def check(args: Args) -> Args:
     """The arguments with counts and variants as they will be used; SystemExit if one is wrong."""
+    cli.check_ranges(args)
     if args.episodes is not None:
-        cli.check_at_least(1, args, "episodes")
         copies = min(args.num_envs, args.episodes)
         args = dataclasses.replace(args, num_envs=copies, updates=args.episodes // copies)
-    cli.check_at_least(1, args, "updates", "num_envs")
     cli.refuse_env_kwargs(args.env_kwargs, cli.LEARNERS_OWN)
     args = cli.fit_variants(args, cli.check_env(EnvSetup(args.env, args.env_kwargs)).task)
     cli.check_env(training_setup(args))

@@ -21,7 +21,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ from asg_env.learning.sb3_state import read_state, write_state
 from asg_env.learning.sb3_updates import Linear, Plan, UpdateCallback
 from asg_env.policies.sb3 import SB3Policy, load_sb3_policy, network_kwargs, save_sb3_policy
 from asg_env.policies.sb3_algorithms import ALGORITHMS, Algorithm, Values
+from asg_env.ranges import SEED, whole
 from asg_env.registry import check_choice
 from asg_env.seeding import isolated_rng
 
@@ -67,11 +68,11 @@ class Args:
     """Variant to compare on; "test" draws one for each seed. None: the task itself."""
     out: Path = Path("runs/sb3")
     """Folder for everything it writes."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the policy, its samples and the training episodes."""
-    episodes: int = 2080
+    episodes: Annotated[int, whole(1)] = 2080
     """Meta-training episodes of all copies together, rounded up to whole updates."""
-    num_envs: int = 8
+    num_envs: Annotated[int, whole(1, 1024)] = 8
     """Environment copies, no more than episodes."""
     common_seeds: bool | None = None
     """All copies play the same episodes (common random numbers); False: each has its own. None: as
@@ -80,20 +81,20 @@ class Args:
     """Where the copies run: a process each, or all in this one."""
     observation: Literal["layerwise", "paper"] = "layerwise"
     """Observation set."""
-    eval_every: int = 416
+    eval_every: Annotated[int, whole(0)] = 416
     """Episodes between evaluations, greedy, on held-out seeds of the training variant (they choose
     "best") and of the test variant (they are logged only); 0: never."""
-    eval_episodes: int = 8
+    eval_episodes: Annotated[int, whole(1)] = 8
     """Episodes of each such evaluation, on each variant."""
     select: Literal["last", "best"] = "last"
     """The policy that is deployed: the last one, or the best one on held-out training episodes."""
-    snapshots: int = 0
+    snapshots: Annotated[int, whole(0)] = 0
     """Policies kept on the way, at equal distances: snapshots/UPDATE.safetensors; 0: none."""
-    save_every: int = 1
+    save_every: Annotated[int, whole(1)] = 1
     """Updates between checkpoints."""
     greedy: bool = True
     """Deploy the policy without exploring; False: sampled. The comparison has both."""
-    eval_seeds: int = 48
+    eval_seeds: Annotated[int, whole(1)] = 48
     """Comparison episodes of each policy, spread over the test variants."""
     compare: Literal["baselines", "none"] = "baselines"
     """What the learned policy is compared with at the end."""
@@ -101,8 +102,7 @@ class Args:
 
 def check(args: Args) -> tuple[Algorithm, Values]:
     """The algorithm and its hyperparameters; SystemExit if an argument is wrong."""
-    cli.check_at_least(1, args, "episodes", "num_envs", "eval_episodes", "save_every", "eval_seeds")
-    cli.check_at_least(0, args, "seed", "eval_every", "snapshots")
+    cli.check_ranges(args)
     try:
         check_choice("--algo", args.algo, ALGORITHMS)
         if args.select == "best" and not args.eval_every:

@@ -11,13 +11,15 @@ like; the same command resumes. It writes every candidate (``search.jsonl``) and
 
 from __future__ import annotations
 
+RESUMES = True  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -27,12 +29,14 @@ from asg_env import cli
 from asg_env.cli import EnvKwargs
 from asg_env.envs.finetune import FinetuneEnv
 from asg_env.envs.setup import EnvSetup
-from asg_env.files import keep_lines
-from asg_env.learning.run_folder import open_run
+from asg_env.learning.run_folder import only_run
 from asg_env.policies.families import FAMILIES, TunedPolicy
+from asg_env.ranges import SEED, whole
 from asg_env.registry import check_choice
+from asg_env.reports.trainings import SEARCH, Candidate, read_search
+from asg_env.sealed import line_of
+from asg_env.writing import append_lines, keep_lines
 
-SEARCH = "search.jsonl"
 OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set
     "action": "schedules set continuous scales",
     "variant": "--variant chooses it",
@@ -53,30 +57,14 @@ class Args:
     """Variant to search on; "train" draws one for each seed."""
     out: Path = Path("runs/tune")
     """Folder for everything it writes."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the candidates and of the episodes."""
-    episodes: int = 2080
+    episodes: Annotated[int, whole(1)] = 2080
     """Episodes of the whole search."""
-    repeats: int = 4
+    repeats: Annotated[int, whole(1)] = 4
     """Episodes of each candidate."""
-    finalists: int = 8
+    finalists: Annotated[int, whole(1)] = 8
     """Candidates that the second half is played with."""
-
-
-class Candidate(dict[str, Any]):
-    """A line of ``search.jsonl``: ``half`` (1 or 2), ``parameters``, ``seeds``, ``returns``,
-    ``optimizer_steps`` of all its episodes, ``seconds``."""
-
-    @property
-    def score(self) -> float:
-        """Mean return."""
-        return float(np.mean(self["returns"]))
-
-
-def read_search(path: Path) -> list[Candidate]:
-    """What a search has played so far; without the last line if a crash cut it short."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [Candidate(json.loads(line)) for line in lines if line.endswith("\n")]
 
 
 def play(env: FinetuneEnv, policy: TunedPolicy, seed: int) -> tuple[float, int]:
@@ -111,13 +99,11 @@ class Search:
     def run(self) -> Candidate:
         """Play what is left; the winner."""
         count = self.candidates * self.args.repeats + self.finalists * self.fresh
-        past = sum(len(c["returns"]) for c in self.done)
+        past = sum(len(c.returns) for c in self.done)
         with tqdm(total=count, initial=past, desc=self.args.family) as bar:
             first = [self._play(1, k, self._draw(k), self._seeds(1), bar) for k in self._range(1)]
             best = sorted(first, key=lambda c: -c.score)[: self.finalists]
-            last = [
-                self._play(2, k, c["parameters"], self._seeds(2), bar) for k, c in enumerate(best)
-            ]
+            last = [self._play(2, k, c.parameters, self._seeds(2), bar) for k, c in enumerate(best)]
         return max(last, key=lambda c: c.score)
 
     def _range(self, half: int) -> range:
@@ -138,7 +124,7 @@ class Search:
         place = number + (self.candidates if half == 2 else 0)
         about = {"half": half, "parameters": parameters, "seeds": list(seeds)}
         if place < len(self.done):
-            differ = [name for name, value in about.items() if self.done[place].get(name) != value]
+            differ = [k for k, value in about.items() if getattr(self.done[place], k) != value]
             if differ:
                 raise SystemExit(
                     f"{self.path}: candidate {place + 1} has other {' and '.join(differ)} than "
@@ -153,9 +139,8 @@ class Search:
             steps += done
             bar.update()
         seconds = time.perf_counter() - began
-        self.done.append(Candidate(about, returns=returns, optimizer_steps=steps, seconds=seconds))
-        with self.path.open("a") as file:
-            file.write(json.dumps(self.done[-1]) + "\n")
+        self.done.append(Candidate(half, parameters, list(seeds), returns, steps, seconds))
+        append_lines(self.path, line_of(dataclasses.asdict(self.done[-1])))
         return self.done[-1]
 
     def policy(self, parameters: dict[str, Any]) -> TunedPolicy:
@@ -166,7 +151,7 @@ class Search:
 
 def check(args: Args) -> Args:
     """The arguments with the variant as it will be used; SystemExit if one is wrong."""
-    cli.check_at_least(1, args, "episodes", "repeats", "finalists")
+    cli.check_ranges(args)
     try:
         check_choice("--family", args.family, FAMILIES)
     except ValueError as error:
@@ -181,14 +166,17 @@ def train(args: Args) -> TunedPolicy:
     args = check(args)
     setup = EnvSetup(args.env, args.env_kwargs).updated(variant=args.variant)
     env = cli.check_env(setup.updated(**TunedPolicy(args.family, {}, 0, args.family).env_kwargs))
-    open_run(args.out, dataclasses.asdict(args))
-    search = Search(args, env)
-    winner = search.run()
-    policy = search.policy(winner["parameters"])
-    policy.save(args.out / "policy.json")
-    shown = ", ".join(f"{k} {np.round(v, 3)}" for k, v in policy.parameters.items())
-    print(f"{policy.name}: {shown}; mean return {winner.score:.3f} over {search.fresh} fresh seeds")
-    return policy
+    with only_run(args.out, dataclasses.asdict(args)):
+        search = Search(args, env)
+        winner = search.run()
+        policy = search.policy(winner.parameters)
+        policy.save(args.out / "policy.json")
+        shown = ", ".join(f"{k} {np.round(v, 3)}" for k, v in policy.parameters.items())
+        print(
+            f"{policy.name}: {shown}; mean return {winner.score:.3f} "
+            f"over {search.fresh} fresh seeds"
+        )
+        return policy
 
 
 if __name__ == "__main__":

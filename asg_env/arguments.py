@@ -25,8 +25,16 @@ def json_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _json(name, value) for name, value in arguments.items()}
 
 
+def _is_list(value: Any) -> bool:
+    """Whether it is a list of values: no object that happens to be a tuple, or holds objects."""
+    if not isinstance(value, (list, tuple)) or hasattr(value, "_fields"):
+        return False
+    known = (str, int, float, np.generic, os.PathLike, Mapping)
+    return all(item is None or isinstance(item, known) or _is_list(item) for item in value)
+
+
 def _json(name: str, value: Any) -> Any:
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -34,7 +42,7 @@ def _json(name: str, value: Any) -> Any:
         return os.fsdecode(value)
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _json(name, item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if _is_list(value):
         return [_json(name, item) for item in value]
     try:
         return reference(name, value)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,8 +17,13 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from asg_env.envs.finetune import FinetuneEnv
 from asg_env.envs.setup import EnvSetup
+from asg_env.files import BadFile
+from asg_env.interrupts import WATCH, Work
+from asg_env.locks import InUse
+from asg_env.ranges import outside
 from asg_env.registration import ENTRY_POINTS
 from asg_env.tasks.base import Task
+from asg_env.workers import WorkerDied
 
 Arguments = TypeVar("Arguments")
 Value = int | float | bool | str | None
@@ -61,15 +68,32 @@ EnvKwargs = dict[
 """Arguments of an environment, as pairs on a command line."""
 
 
+REMEDIES = {
+    errno.ENOSPC: " once there is room on the disk",
+    errno.EDQUOT: " once there is room in your quota",
+    errno.EFBIG: " where files may be larger (ulimit -f)",
+    errno.EMFILE: " where a process may open more files (ulimit -n)",
+    errno.ENFILE: " once the system has fewer files open",
+    errno.EACCES: " once that is allowed",
+    errno.EROFS: " once that can be written",
+}
+"""What is said after "the same command resumes", by the reason why it cannot be written."""
+
+
 def parse(kind: type[Arguments], argv: Sequence[str], default: Any = None) -> Arguments:
     """Arguments of a command line, a dataclass.
 
     From then on, modules in the working directory can be imported, as with ``python -m``: for
     ``model module:factory`` and ``groups module:function``.
+
+    Raises:
+        SystemExit: a number is not in the range that its field declares.
     """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    return tyro.cli(kind, args=argv, **({} if default is None else {"default": default}))
+    args = tyro.cli(kind, args=argv, **({} if default is None else {"default": default}))
+    check_ranges(args)
+    return args
 
 
 def parse_preset(presets: Mapping[str, Arguments], argv: Sequence[str]) -> Arguments:
@@ -102,12 +126,11 @@ def blamed_on(option: str) -> Iterator[None]:
         raise SystemExit(f"{option}: {text}") from error
 
 
-def check_at_least(low: int, args: Any, *names: str) -> None:
-    """SystemExit if one of the named arguments is below ``low``."""
-    for name in names:
-        if getattr(args, name) < low:
-            option = name.replace("_", "-")
-            raise SystemExit(f"--{option} {getattr(args, name)}: expected >= {low}")
+def check_ranges(args: Any) -> None:
+    """SystemExit, naming option, value and range, if a number is not in its field's range."""
+    if (found := outside(args)) is not None:
+        name, value, allowed = found
+        raise SystemExit(f"--{name.replace('_', '-')} {value}: expected {allowed}")
 
 
 def refuse_env_kwargs(kwargs: Mapping[str, Any], own: Mapping[str, str]) -> None:
@@ -163,7 +186,8 @@ def run(
 ) -> None:
     """Run a script: its arguments are read, ``main(args)`` is called, and the process ends.
 
-    An interrupt ends it with one line; a whole number that ``main`` returns is the exit code.
+    A signal, a damaged file, a disk without room, a worker that died or another process that writes
+    there ends it with one line; a whole number that ``main`` returns is the exit code.
 
     Args:
         main: what the script does.
@@ -171,11 +195,30 @@ def run(
             words after the script's name.
     """
     try:
-        result = main(read_arguments(source, sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command resumes")
+        with Work():
+            result = main(read_arguments(source, sys.argv[1:]))
+    except BaseException as error:
+        if (end := ending(error)) is None:
+            raise
+        sys.exit(end)
     if isinstance(result, int):
         sys.exit(result)
+
+
+def ending(error: BaseException) -> int | str | None:
+    """The exit code, or the line, with which an error ends a script; None: it is a bug."""
+    number = WATCH.received or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else 0)
+    if number:
+        return WATCH.say(number)
+    text = " ".join(str(error).split())
+    if isinstance(error, (BadFile, InUse)):
+        return text
+    if isinstance(error, WorkerDied):
+        return f"{text}; {WATCH.advice}"
+    if isinstance(error, OSError):
+        where = f"{error.filename}: {error.strerror}" if error.filename else text
+        return f"{where}; {WATCH.advice}{REMEDIES.get(error.errno or 0, '')}"
+    return None
 
 
 def read_arguments(

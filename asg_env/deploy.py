@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,9 +21,13 @@ from torch import Tensor, nn
 from asg_env.arguments import json_arguments
 from asg_env.data.decode import Transform, prepared
 from asg_env.envs.finetune import FinetuneEnv
-from asg_env.files import read_tensors, write_tensors
+from asg_env.files import BadFile, check_finite, check_like, read_tensors, write_tensors
+from asg_env.isolation import isolated
 from asg_env.models.pretrained import build_network
-from asg_env.models.student import Student
+from asg_env.models.student import HEAD, Student
+from asg_env.sealed import parse_json
+from asg_env.trust import check_module
+from asg_env.typed import from_fields
 
 KEY = "asg_env-student-1"  # the metadata are one entry: the order of several is not defined
 
@@ -48,6 +54,7 @@ class Predictor(nn.Module):
         """
         return self.head(self.backbone(x))
 
+    @isolated
     def preprocess(self, image: Image.Image) -> Tensor:
         """A picture as the network takes it, (1, 3, S, S) float32 on the CPU.
 
@@ -56,12 +63,13 @@ class Predictor(nn.Module):
         """
         if self.facts["transform"] is None:
             raise ValueError("it was fine-tuned on an embedded task's images, not on pictures")
-        transform = Transform(**self.facts["transform"])
+        transform = from_fields(Transform, self.facts["transform"])
         pixels = torch.from_numpy(prepared(image, transform).copy())[None].float()
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (transform.mean, transform.std))
         return pixels.div_(255).sub_(mean).div_(std)
 
 
+@isolated
 def save_student(
     path: str | os.PathLike[str],
     env: FinetuneEnv,
@@ -90,24 +98,77 @@ def save_student(
     write_tensors(path, env.student.state_dict(), {KEY: json.dumps(noted)})
 
 
-def load_student(path: str | os.PathLike[str]) -> Predictor:
+@isolated
+def load_student(path: str | os.PathLike[str], trust: Collection[str] = ()) -> Predictor:
     """A network that :func:`save_student` wrote, on the CPU, ready to predict.
 
     Neither images nor pretrained weights are needed; a ``"module:factory"`` must be importable.
 
+    Args:
+        path: the file.
+        trust: modules that the file may name as the model's factory.
+
     Raises:
-        FileNotFoundError, ValueError: no such file; truncated, no student, or the model's name
-            builds another architecture here.
+        FileNotFoundError, BadFile: no such file; truncated, damaged, no student, the model's
+            name builds another architecture here.
+        ValueError: it names a module that is not trusted.
     """
+    where = repr(os.fspath(path))
     tensors, metadata = read_tensors(path)
     if KEY not in metadata:
-        raise ValueError(f"{os.fspath(path)!r} is no student; experiments/finetune.py writes one")
-    facts = json.loads(metadata[KEY])
-    network = build_network(facts["model"], facts["old_classes"])
-    classes = tuple(facts["classes"])
+        raise BadFile(f"{where} is no student; experiments/finetune.py writes one")
+    facts, about = _read_facts(metadata[KEY], where)
+    _check_sizes(tensors, about, where)
+    check_finite(tensors, where)
+    check_module(about.model, f"{where}: model", trust)
     try:
-        student = Student(network, facts["classifier"], len(classes), facts["hidden"], 0)
-        student.load_state_dict(tensors)
-    except (AttributeError, RuntimeError) as error:
-        raise ValueError(f"{os.fspath(path)!r} does not fit {facts['model']}: {error}") from error
-    return Predictor(student, classes, facts)
+        network = build_network(about.model, about.old_classes)
+        student = Student(network, about.classifier, len(about.classes), about.hidden, 0)
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise BadFile(f"{where} does not fit {about.model}: {error}") from error
+    check_like(tensors, student.state_dict(), f"{where} does not fit {about.model}: it")
+    student.load_state_dict(tensors)
+    return Predictor(student, tuple(about.classes), facts)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the network is made of; see :func:`save_student`."""
+
+    model: str
+    classifier: str
+    hidden: int
+    classes: list[str]
+    old_classes: int
+    transform: Transform | None
+    kwargs: dict[str, Any]
+    env: str
+
+
+def _read_facts(text: str, where: str) -> tuple[dict[str, Any], _Facts]:
+    """All that was noted, and that part of it which makes the network."""
+    facts = parse_json(text, f"{where}: its description")
+    try:
+        if not isinstance(facts, dict):
+            raise ValueError("expected a JSON object")
+        own = {f.name: facts[f.name] for f in dataclasses.fields(_Facts) if f.name in facts}
+        about = from_fields(_Facts, own)
+        if about.transform is not None and not min(about.transform.std) > 0:
+            raise ValueError(f"transform.std is {about.transform.std}, expected numbers > 0")
+        return facts, about
+    except ValueError as error:
+        raise BadFile(f"{where}: its description is no student's: {error}") from error
+
+
+def _check_sizes(tensors: dict[str, Tensor], about: _Facts, where: str) -> None:
+    """Raise ValueError if a size is not that of the tensors, before anything is made of it."""
+    sizes = {
+        "old_classes": (about.old_classes, "fc_old.weight"),
+        "hidden": (about.hidden, f"{HEAD}.0.weight"),
+        "classes": (len(about.classes), f"{HEAD}.2.weight"),
+    }
+    for name, (said, tensor) in sizes.items():
+        found = tensors[tensor].shape[:1] if tensor in tensors else None
+        if found is None or list(found) != [said]:
+            rows = "is missing" if found is None else f"has {list(found)} rows"
+            raise BadFile(f"{where} does not fit {about.model}: {name} is {said}, {tensor} {rows}")

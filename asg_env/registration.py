@@ -5,11 +5,11 @@ from __future__ import annotations
 from gymnasium.envs.registration import register, registry
 
 ENTRY_POINTS = {
-    "ASG-Digits-v0": "asg_env.envs.factories:make_digits",
-    "ASG-VisDA-v0": "asg_env.envs.factories:make_visda",
-    "ASG-DigitsContext-v0": "asg_env.envs.factories:make_digits_context",
-    "ASG-VisDAContext-v0": "asg_env.envs.factories:make_visda_context",
-    "ASG-ImageFolder-v0": "asg_env.envs.factories:make_image_folder",
+    "ASG-Digits-v0": "asg_env.envs.asg_env:make_digits",
+    "ASG-VisDA-v0": "asg_env.envs.asg_env:make_visda",
+    "ASG-DigitsContext-v0": "asg_env.envs.asg_env:make_digits_context",
+    "ASG-VisDAContext-v0": "asg_env.envs.asg_env:make_visda_context",
+    "ASG-ImageFolder-v0": "asg_env.envs.asg_env:make_image_folder",
 }
 
 

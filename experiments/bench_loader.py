@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,12 +27,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from asg_env.cli import blamed_on, run
+from asg_env.cli import blamed_on, check_ranges, run
 from asg_env.compute import resolve_device
 from asg_env.data.decode import Transform
 from asg_env.data.files import FileList, read_class_folders
 from asg_env.data.image_split import ImageSplit, LoaderSettings
 from asg_env.files import write_atomic
+from asg_env.ranges import whole
 
 CLASSES, SIDE, QUALITY = 12, 300, 90  # of the generated JPEGs; SIDE in pixels
 TOLERANCE = 1e-6  # between the two loaders' normalised pixels
@@ -53,13 +54,13 @@ class Args:
 
     out: Path = Path("runs/bench_loader")
     """Folder for bench_loader.json and bench_loader.md."""
-    images: int = 2000
-    """JPEGs of 300 x 300 pixels to generate."""
-    workers: int = 2
+    images: Annotated[int, whole(CLASSES)] = 2000
+    """JPEGs of 300 x 300 pixels to generate, one a class at least."""
+    workers: Annotated[int, whole(1, 1024)] = 2
     """Decoding threads of ours, and worker processes of the DataLoader; at least 1."""
-    batch_size: int = 32
+    batch_size: Annotated[int, whole(1)] = 32
     """Images in a batch."""
-    rounds: int = 5
+    rounds: Annotated[int, whole(1)] = 5
     """Rounds; in each, every contestant runs an epoch, the DataLoader three."""
     device: str = "auto"
     """Where the batches must arrive: "auto" (CUDA where there is one), "cpu", "cuda"."""
@@ -67,12 +68,8 @@ class Args:
     """A tiny run that touches every row; its figures mean nothing."""
 
     def check(self) -> None:
-        """Raise ValueError, naming the argument, if a value is out of range."""
-        for name in ("images", "workers", "batch_size", "rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: expected an int >= 1")
-        if self.images < CLASSES:
-            raise ValueError(f"images={self.images}: expected at least one a class, {CLASSES}")
+        """SystemExit or ValueError, naming the argument, if a value is out of range."""
+        check_ranges(self)
         resolve_device(self.device)
 
 

@@ -17,7 +17,7 @@ import multiprocessing
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium as gym
 import numpy as np
@@ -36,6 +36,7 @@ from asg_env.evaluation.official_way import official_row, official_table
 from asg_env.evaluation.timing import Timing, random_problem, timed
 from asg_env.files import write_atomic
 from asg_env.methods.base import TrainingSettings
+from asg_env.ranges import SEED, whole
 from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import Defaults, Problem, Task
 from asg_env.training.optimizee import Optimizee
@@ -51,15 +52,15 @@ class Args:
 
     out: Path = Path("runs/bench_step")
     """Folder for bench_step.json and bench_step.md."""
-    rounds: int = 40
+    rounds: Annotated[int, whole(1)] = 40
     """Rounds on digits; in each, every contestant trains one window."""
-    resnet_rounds: int = 12
+    resnet_rounds: Annotated[int, whole(1)] = 12
     """Rounds on resnet18_64."""
-    official_rounds: int = 5
+    official_rounds: Annotated[int, whole(1)] = 5
     """Rounds of resnet101_224; in each, every contestant trains five batches (half a minute)."""
-    worker_rounds: int = 5
+    worker_rounds: Annotated[int, whole(1)] = 5
     """Rounds of the worker processes, of 24 steps of each process."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the episodes."""
     quick: bool = False
     """A tiny run that touches every row; its figures mean nothing."""

@@ -30,11 +30,11 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from tqdm import tqdm
 
-from asg_env.cli import blamed_on, check_at_least, fitting_variant, refuse_env_kwargs, run
+from asg_env.cli import blamed_on, check_ranges, fitting_variant, refuse_env_kwargs, run
 from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.commands import Command, run_commands
 from asg_env.evaluation.compare import Entrant, Episode, compare, spread
@@ -47,6 +47,7 @@ from asg_env.policies import load
 from asg_env.policies.base import Identity
 from asg_env.policies.families import FAMILIES
 from asg_env.policies.sb3_algorithms import ALGORITHMS
+from asg_env.ranges import whole
 from asg_env.reports.benchmark import write_benchmark
 from asg_env.reports.trainings import METRICS, best_search, training_folder
 from asg_env.tasks.base import Task
@@ -119,17 +120,17 @@ class Args(TaskArgs):
     """Variant to train on."""
     test_variant: str | None = "test"
     """Variant to evaluate on."""
-    episodes: int = 640
+    episodes: Annotated[int, whole(1)] = 640
     """Training episodes of each agent and training seed, a multiple of 16."""
-    seeds: int = 5
+    seeds: Annotated[int, whole(1)] = 5
     """Training seeds of each learned agent."""
-    search_seeds: int = 2
+    search_seeds: Annotated[int, whole(1)] = 2
     """Training seeds of each tuned schedule but the reference, whose training is a search."""
-    eval_seeds: int = 12
+    eval_seeds: Annotated[int, whole(1)] = 12
     """Evaluation episodes of each trained policy, rounded up to a multiple of the variants."""
-    snapshots: int = 8
+    snapshots: Annotated[int, whole(0)] = 8
     """Policies kept on the way of a training, for the curves."""
-    processes: int = 2
+    processes: Annotated[int, whole(1, 1024)] = 2
     """Trainings, or evaluation episodes, at a time: a process and a CPU thread each."""
     reference: str | None = None
     """The agent that all others are compared with; None: the tuned schedule whose searches (the
@@ -298,8 +299,7 @@ def complete(path: Path, who: Sequence[Identity], episodes: Sequence[Episode]) -
 
 def checked(args: Args) -> tuple[Setup, Task]:
     """What the trainings share, and the task; SystemExit if an argument is wrong."""
-    check_at_least(1, args, "episodes", "seeds", "search_seeds", "eval_seeds", "processes")
-    check_at_least(0, args, "snapshots")
+    check_ranges(args)
     args.table()
     if args.episodes % UPDATE:
         raise SystemExit(f"--episodes {args.episodes}: expected a multiple of {UPDATE}")

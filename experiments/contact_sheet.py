@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ import tyro
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from asg_env.cli import run
+from asg_env.ranges import SEED, whole
 from asg_env.tasks.render.objects import NEW_OBJECTS
 from asg_env.tasks.render.old_objects import OLD_OBJECTS
 from asg_env.tasks.render.parts import Design
@@ -30,9 +32,9 @@ class Args:
 
     file: tyro.conf.Positional[Path]
     """Where the picture goes (PNG)."""
-    rows: int = 4
+    rows: Annotated[int, whole(1, 100)] = 4
     """Images of each class and kind."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of shapes, views and conditions."""
 
 
@@ -72,4 +74,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    run(main, Args)

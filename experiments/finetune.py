@@ -29,7 +29,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from asg_env.cli import EnvKwargs, blamed_on, check_env, parse_preset, run
 from asg_env.envs.setup import EnvSetup
@@ -38,6 +38,7 @@ from asg_env.evaluation.selection import SELECTIONS
 from asg_env.learning.run_folder import open_run
 from asg_env.policies import load
 from asg_env.policies.base import Policy
+from asg_env.ranges import SEED, Range, whole
 from asg_env.reports.comparison import ORACLE_NOTE, write_run_report
 
 
@@ -57,14 +58,14 @@ class Args:
     """Modules that a policy's file may name as its loader."""
     actions: Literal["own", "greedy", "sampled"] = "own"
     """Whether a learned policy samples its actions. "own": as it was made for (paper: sampled)."""
-    epochs: float | None = None
+    epochs: Annotated[float | None, Range(above=0, at_most=1e6)] = None
     """Length of the run in epochs; None: the environment's own budget."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the new head, the batch order and the policy."""
     select: str = "last"
     """Which weights are kept: "last", "inner_valid", "oracle" (it reads target labels), another
     rule of SELECTIONS, or "module:attribute"."""
-    save_every: int = 0
+    save_every: Annotated[int, whole(0)] = 0
     """Decisions between snapshots; 0: only where an epoch has ended."""
     out: Path = Path("runs/finetune")
     """Folder for everything it writes."""

@@ -27,11 +27,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from asg_env.cli import blamed_on, check_at_least, check_env, refuse_env_kwargs, run
+from asg_env.cli import blamed_on, check_env, check_ranges, refuse_env_kwargs, run
 from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.compare import compare, drawn
 from asg_env.evaluation.play import play
@@ -43,6 +43,7 @@ from asg_env.policies.base import Policy
 from asg_env.policies.digest import digest
 from asg_env.policies.recurrent import PolicyArgs, RecurrentPolicy, save_policy
 from asg_env.policies.schedules import SchedulePolicy
+from asg_env.ranges import whole
 from asg_env.reports.generalization import write_generalization
 from asg_env.reports.generalization_rows import (
     ASG,
@@ -78,13 +79,13 @@ class Args(TaskArgs):
     """Modules that the policy's files may name as their loader."""
     variant: str | None = None
     """Variant of the task; None: the task itself."""
-    seeds: int = 5
+    seeds: Annotated[int, whole(1)] = 5
     """Runs of each row; a seed decides the new head and the order of the images."""
-    candidates: int = 8
+    candidates: Annotated[int, whole(1)] = 8
     """Coefficients that are tried for each row that has one."""
-    search_seeds: int = 2
+    search_seeds: Annotated[int, whole(1)] = 2
     """Runs of each candidate."""
-    processes: int = 2
+    processes: Annotated[int, whole(1, 1024)] = 2
     """Runs at a time, a process and a CPU thread each."""
     out: Path | None = None
     """Folder for everything it writes; None: runs/generalization_TASK."""
@@ -188,7 +189,7 @@ def untrained(out: Path) -> Policy:
 def main(args: Args) -> str:
     """Search the coefficients, play every row and write the tables."""
     out = args.out or args.folder("generalization")
-    check_at_least(1, args, "seeds", "candidates", "search_seeds", "processes")
+    check_ranges(args)
     refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     if args.data_root is not None:
         own = {**args.env_kwargs, "data_root": args.data_root}

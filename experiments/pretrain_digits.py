@@ -12,14 +12,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-import tyro
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from asg_env.cli import run
+from asg_env.ranges import SEED, Range, whole
 from asg_env.seeding import isolated_rng
 from asg_env.tasks.digits import VARIANTS, WEIGHTS, DigitsVariant, teacher_network, teacher_splits
 
@@ -30,11 +32,11 @@ class Args:
 
     out: Path = WEIGHTS
     """Folder for the weights."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of initialisation, order and warps."""
-    epochs: int = 60
+    epochs: Annotated[int, whole(1)] = 60
     """Passes over the handwriting."""
-    lr: float = 0.05
+    lr: Annotated[float, Range(above=0, at_most=1e6)] = 0.05
     """Peak learning rate of the one-cycle schedule."""
 
 
@@ -88,4 +90,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    run(main, Args)

@@ -12,15 +12,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-import tyro
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from asg_env.cli import run
 from asg_env.data.splits import TensorSplit
+from asg_env.ranges import SEED, Range, whole
 from asg_env.seeding import isolated_rng
 from asg_env.tasks.visda_standin import (
     PRETRAINING_SEED,
@@ -37,15 +39,15 @@ class Args:
 
     out: Path = WEIGHTS
     """Folder for the weights."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the images, the initialisation, the order and the mirroring."""
-    images: int = 12000
+    images: Annotated[int, whole(1)] = 12000
     """Photo-like images to train on."""
-    epochs: int = 8
+    epochs: Annotated[int, whole(1)] = 8
     """Passes over them."""
-    lr: float = 0.1
+    lr: Annotated[float, Range(above=0, at_most=1e6)] = 0.1
     """Peak learning rate of the one-cycle schedule."""
-    batch_size: int = 128
+    batch_size: Annotated[int, whole(1)] = 128
     """Images in one optimizer step."""
 
 
@@ -106,4 +108,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    run(main, Args)

@@ -7,19 +7,25 @@ Exits with 0 if every chosen record matches, with 1 otherwise. It writes no file
 
 from __future__ import annotations
 
-import json
+RESUMES = False  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import gymnasium as gym
 import tyro
 from tqdm import tqdm
 
-from asg_env.cli import run
+from asg_env.cli import blamed_on, run
 from asg_env.evaluation.records import Record
-from asg_env.evaluation.replay import replay
+from asg_env.evaluation.replay import check_trusted, replay
+from asg_env.files import BadFile
+from asg_env.ranges import MANY, whole
+from asg_env.sealed import parse_json
 
 
 @dataclass(frozen=True)
@@ -28,10 +34,12 @@ class Args:
 
     record: tyro.conf.Positional[Path]
     """A file of records, one JSON line each, or of a single one."""
-    index: int | None = None
+    index: Annotated[int | None, whole(-MANY)] = None
     """Replay only this record of the file; 0 is the first, -1 the last."""
     policy: str | None = None
     """Replay only this policy's records."""
+    trust: tuple[str, ...] = ()
+    """Modules whose code the records may name, as environment or in its arguments."""
     quick: bool = False
     """Replay only the first record of each policy."""
 
@@ -43,36 +51,35 @@ def read_strictly(path: Path) -> list[Record]:
         SystemExit: there is no such file, it holds no record, or a line is none.
     """
     try:
-        text = path.read_text()
+        text = path.read_bytes().decode()
     except OSError as error:
         raise SystemExit(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SystemExit(
             f"{path} is no text file: expected one JSON record on each line"
         ) from error
-    if (single := _single(text)) is not None:
-        return [single]
-    records, lines = [], text.splitlines()
+    records, lines = [], [text] if _is_json(text) else text.split("\n")
     for number, line in enumerate(lines, 1):
         try:
             if line.strip():
-                records.append(Record.from_json(line))
-        except ValueError as error:
-            if records and number == len(lines) and not text.endswith("\n"):
+                records.append(Record.from_json(line, f"{path}, line {number}"))
+        except BadFile as error:
+            if records and number == len(lines):
                 print(f"line {number} is cut short and left out", file=sys.stderr)
                 continue
-            raise SystemExit(f"{path}, line {number}: {error}") from error
+            raise SystemExit(str(error)) from error
     if not records:
         raise SystemExit(f"{path} holds no record")
     return records
 
 
-def _single(text: str) -> Record | None:
-    """The record of a file that is one JSON object, over however many lines."""
+def _is_json(text: str) -> bool:
+    """Whether a file is one JSON value, over however many lines."""
     try:
-        return Record.from_json(json.dumps(json.loads(text)))
-    except ValueError:
-        return None
+        parse_json(text, "")
+    except BadFile:
+        return False
+    return True
 
 
 def choose(records: Sequence[Record], args: Args) -> dict[int, Record]:
@@ -100,10 +107,10 @@ def choose(records: Sequence[Record], args: Args) -> dict[int, Record]:
     return chosen
 
 
-def differences(record: Record) -> list[str]:
+def differences(record: Record, trust: Collection[str] = ()) -> list[str]:
     """What does not come out the same, in words; empty if the record matches."""
     try:
-        return replay(record)
+        return replay(record, trust)
     except (gym.error.Error, TypeError, ValueError, OSError) as error:
         return [f"cannot be replayed: {type(error).__name__}: {error}"]
 
@@ -111,9 +118,12 @@ def differences(record: Record) -> list[str]:
 def main(args: Args) -> int:
     """Replay; 1 if a record does not match, else 0."""
     chosen = choose(read_strictly(args.record), args)
+    with blamed_on(str(args.record)):
+        for index, record in chosen.items():
+            check_trusted(record, f"record {index}", args.trust)
     failed = 0
     for index, record in tqdm(chosen.items(), "replaying"):
-        found = differences(record)
+        found = differences(record, args.trust)
         failed += bool(found)
         title = f"record {index}: {record.policy}, {record.env_id}, seed {record.reset_seed}"
         tqdm.write(f"{title}: {'does NOT match' if found else 'matches'}")

@@ -23,12 +23,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import gymnasium as gym
 import numpy as np
 
-from asg_env.cli import check_at_least, refuse_env_kwargs, run
+from asg_env.cli import check_ranges, refuse_env_kwargs, run
 from asg_env.envs import FinetuneEnv
 from asg_env.envs.rewards import REWARDS, Transition, capped
 from asg_env.envs.setup import EnvSetup
@@ -41,6 +41,7 @@ from asg_env.policies.base import Policy
 from asg_env.policies.digest import digest
 from asg_env.policies.families import log_uniform
 from asg_env.policies.schedules import HAND_TUNED
+from asg_env.ranges import whole
 from asg_env.reports.bootstrap import draw_policies, of_draws
 from asg_env.reports.comparison import ON_TARGET
 from asg_env.reports.statistics import Interval, no_interval
@@ -64,11 +65,11 @@ class Args(TaskArgs):
 
     variants: Literal["train", "test", "own"] = "train"
     """Which of the task's variants; "own": the task itself, as for your own images."""
-    policies: int = 100
+    policies: Annotated[int, whole(2)] = 100
     """Random policies, the same for every variant."""
-    probes: tuple[int, ...] = (8, 32)
+    probes: Annotated[tuple[int, ...], whole(1)] = (8, 32)
     """Images of the small probes beside the whole of outer_valid."""
-    processes: int = 2
+    processes: Annotated[int, whole(1, 1024)] = 2
     """Runs at a time, a process and a CPU thread each."""
     out: Path | None = None
     """Folder for everything it writes; None: runs/reward_validity_TASK."""
@@ -326,7 +327,7 @@ def variant_names(args: Args, env: FinetuneEnv) -> list[str | None]:
 def main(args: Args) -> str:
     """Play, correlate, report."""
     out = args.out or args.folder("reward_validity")
-    check_at_least(2, args, "policies")
+    check_ranges(args)
     refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     setup = args.setup()
     env = args.make(setup)

@@ -18,13 +18,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from asg_env.cli import blamed_on, check_at_least, fitting_variant, refuse_env_kwargs, run
+from asg_env.cli import blamed_on, check_ranges, fitting_variant, refuse_env_kwargs, run
 from asg_env.evaluation.compare import Entrant, compare, spread
 from asg_env.experiment import FIRST, OWN_OPTIONS, TaskArgs, TaskName
 from asg_env.learning.copies import EVAL_SEED
 from asg_env.learning.run_folder import open_run
 from asg_env.policies import load
+from asg_env.ranges import whole
 from asg_env.reports.benchmark import write_benchmark
 from asg_env.reports.trainings import best_search, identity_of
 
@@ -43,9 +45,9 @@ class Args(TaskArgs):
     """The task that they play on."""
     test_variant: str | None = "test"
     """Variant to play on; "test" draws one for each seed."""
-    eval_seeds: int = 12
+    eval_seeds: Annotated[int, whole(1)] = 12
     """Episodes of each policy, rounded up to a multiple of the variants."""
-    processes: int = 2
+    processes: Annotated[int, whole(1, 1024)] = 2
     """Episodes at a time, a process and a CPU thread each."""
     out: Path | None = None
     """Folder for everything it writes; None: runs/transfer_TASK."""
@@ -87,7 +89,7 @@ def check_names(args: Args, players: Sequence[Entrant]) -> None:
 
 def main(args: Args) -> str:
     """Play and report."""
-    check_at_least(1, args, "eval_seeds", "processes")
+    check_ranges(args)
     refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     out = args.out or args.folder("transfer")
     setup = args.setup(**FIRST)

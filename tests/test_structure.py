@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parent.parent
-FOUNDATION = ("registration", "registry", "arguments", "files", "seeding", "compute", "__init__")
+FOUNDATION = ("registration", "registry", "arguments", "ranges", "files", "sealed", "typed")
+FOUNDATION += ("trust", "seeding", "compute", "isolation", "__init__")
 ORDER = [  # each may import from itself and from what stands before it
     ("foundation",),
     ("data", "models"),

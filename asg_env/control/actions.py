@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 
 from asg_env.registry import Registry
@@ -55,7 +56,10 @@ def checked_numbers(
     action: Any, high: float, groups: Sequence[str], low: float = 0
 ) -> np.ndarray:
     """The numbers (G,) of an action in [low, high]; ValueError for any other."""
-    values = np.asarray(action)
+    try:
+        values = np.asarray(_detached(action))
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise ValueError(f"action {action!r} cannot be read as numbers: {error}") from error
     if values.shape != (len(groups),):
         raise ValueError(
             f"action has shape {values.shape}, expected {(len(groups),)}: one number for each of "
@@ -74,6 +78,14 @@ def checked_levels(action: Any, levels: int, groups: Sequence[str]) -> np.ndarra
     if (values != np.floor(values)).any():
         raise ValueError(f"action {values}: a discrete action holds whole numbers 0..{levels - 1}")
     return values.astype(np.int64)
+
+
+def _detached(action: Any) -> Any:
+    """A tensor, wherever it lies and whatever it depends on, as one that NumPy reads."""
+    if not isinstance(action, torch.Tensor):
+        return action
+    values = action.detach().cpu()
+    return values.double() if values.is_floating_point() else values
 
 
 class Discrete(ActionKind):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,17 +66,30 @@ def log_unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.clip(np.nan_to_num(scaled, nan=1.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
 
 
+@dataclass(frozen=True)
+class LogUnit:
+    """:func:`log_unit` of a part of a measurement; unlike a lambda, it can be pickled."""
+
+    part: str
+    low: float
+    high: float
+
+    def __call__(self, measurement: Measurement) -> np.ndarray:
+        """Of one measurement."""
+        return log_unit(attrgetter(self.part)(measurement), self.low, self.high)
+
+
 GLOBAL = (
-    Signal("ce", "mean CE of the window, nats", 0, 20, "paper", lambda m: m.window.ce),
-    Signal("kl", "mean KL of the window, nats", 0, 20, "paper", lambda m: m.window.kl),
-    Signal("progress", "steps done / budget", 0, 1, "paper", lambda m: m.progress),
+    Signal("ce", "mean CE of the window, nats", 0, 20, "paper", attrgetter("window.ce")),
+    Signal("kl", "mean KL of the window, nats", 0, 20, "paper", attrgetter("window.kl")),
+    Signal("progress", "steps done / budget", 0, 1, "paper", attrgetter("progress")),
     Signal(
         name="head_mean",
         formula="mean of the head's last weight",
         low=-10,
         high=10,
         source="paper",
-        value=lambda m: m.probe.head_mean,
+        value=attrgetter("probe.head_mean"),
     ),
     Signal(
         name="head_std",
@@ -82,10 +97,10 @@ GLOBAL = (
         low=0,
         high=10,
         source="paper",
-        value=lambda m: m.probe.head_std,
+        value=attrgetter("probe.head_std"),
     ),
 )
-LR_SCALE = Signal("lr_scale", "LR / base LR", 0, 1, "paper", lambda m: m.lr_scale, True)
+LR_SCALE = Signal("lr_scale", "LR / base LR", 0, 1, "paper", attrgetter("lr_scale"), True)
 LAYERWISE = (
     Signal(
         name="grad_norm",
@@ -93,7 +108,7 @@ LAYERWISE = (
         low=0,
         high=1,
         source="LARS, 2017",
-        value=lambda m: log_unit(m.window.grad_norm, -4, 2),
+        value=LogUnit("window.grad_norm", -4, 2),
         per_group=True,
     ),
     Signal(
@@ -102,7 +117,7 @@ LAYERWISE = (
         low=0,
         high=1,
         source="LARS, 2017",
-        value=lambda m: log_unit(m.window.update_ratio, -6, 0),
+        value=LogUnit("window.update_ratio", -6, 0),
         per_group=True,
     ),
     Signal(
@@ -111,7 +126,7 @@ LAYERWISE = (
         low=0,
         high=1,
         source="L2-SP, 2018",
-        value=lambda m: log_unit(m.probe.drift, -5, 1),
+        value=LogUnit("probe.drift", -5, 1),
         per_group=True,
     ),
     Signal(
@@ -120,7 +135,7 @@ LAYERWISE = (
         low=0,
         high=1,
         source="ours, after the paper's KL",
-        value=lambda m: log_unit(m.probe.feature_kl, -8, 2),
+        value=LogUnit("probe.feature_kl", -8, 2),
         per_group=True,
     ),
 )

@@ -5,14 +5,30 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from asg_env.data.names import shown
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-MAX_PIXELS = 178_956_970  # of a decoded or enlarged image: Pillow's limit for decompression bombs
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error)
+MAX_PIXELS = 100_000_000  # of a decoded or enlarged image; Pillow takes four bytes for each
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "GIF": (".gif",),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2", ".j2k"),
+}
+"""What is read, by its content, and the suffixes of such files. Other formats of Pillow's are not:
+EPS, for one, starts Ghostscript. Of several frames the first counts."""
+DAMAGED = (OSError, RuntimeError, SyntaxError, ValueError, EOFError, IndexError, struct.error)
 """What Pillow raises on damaged content."""
 
 
@@ -39,19 +55,41 @@ class Transform:
             raise ValueError(f"expected 1 <= size <= resize, got {self.size} and {self.resize}")
 
 
+@lru_cache(maxsize=1)
+def formats() -> tuple[str, ...]:
+    """Those of :data:`FORMATS` that the installed Pillow reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.SAVE)  # OPEN has those that lack codecs
+
+
+@lru_cache(maxsize=1)
+def suffixes() -> tuple[str, ...]:
+    """Those that make a file an image, in lower case."""
+    return tuple(suffix for name in formats() for suffix in FORMATS[name])
+
+
 def prepared(image: Image.Image, transform: Transform) -> np.ndarray:
     """Resize and crop an image.
 
-    Grayscale, palette, CMYK and 16-bit images are converted to RGB; transparency is dropped.
+    Grayscale, palette, CMYK and 16-bit images are converted to RGB; transparency is dropped. A JPEG
+    of more than :data:`MAX_PIXELS` that is not decoded yet is decoded at a fraction of its size.
 
     Returns:
         (3, size, size) uint8, RGB. Not normalised: that is done on the device.
 
     Raises:
-        ValueError: pixels whose range is unknown, or too many of them.
+        ValueError: a format that is not read, pixels whose range is unknown, or too many of them.
     """
+    if image.format not in (None, *FORMATS, "MPO"):  # None: made in memory
+        raise ValueError(f"{image.format} images are not read; save it as PNG or JPEG")
     if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} pixels; make it smaller")
+        width, height = image.size
+        image.draft(image.mode, (transform.resize, transform.resize))  # a JPEG; others stay
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(
+                f"{width} x {height} pixels, {width * height / 1e6:.0f} million, are more than "
+                f"{MAX_PIXELS / 1e6:.0f} million; make it smaller"
+            )
     return _square(_rgb(image), transform)
 
 
@@ -61,18 +99,32 @@ def load_image(path: str | os.PathLike[str], transform: Transform) -> np.ndarray
     Raises:
         ImageError: naming the file, if it is missing, empty, truncated, no image, or too large.
     """
+    name = shown(path)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats()) as image:
             return prepared(image, transform)
     except FileNotFoundError as error:
-        raise ImageError(f"{os.fspath(path)}: no such image file") from error
+        link = f": a broken link to {shown(os.readlink(path))}" if os.path.islink(path) else ""
+        raise ImageError(f"{name}: no such image file{link}") from error
     except UnidentifiedImageError as error:
         empty = os.path.getsize(path) == 0
-        raise ImageError(f"{os.fspath(path)}: {'empty file' if empty else 'no image'}") from error
+        what = "empty file" if empty else "no image, or of a format that is not read"
+        raise ImageError(f"{name}: {what}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{os.fspath(path)}: {error}; make it smaller") from error
+        raise ImageError(f"{name}: {error}; make it smaller") from error
     except DAMAGED as error:
-        raise ImageError(f"{os.fspath(path)}: unreadable image: {error}") from error
+        raise ImageError(f"{name}: unreadable image: {error}") from error
+
+
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as an image does; its pixels are not decoded."""
+    try:
+        with Image.open(path, formats=formats()):
+            return True
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return True
+    except DAMAGED:
+        return False
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +13,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from asg_env.data.cache import digest
+from asg_env.data.folders import Picture, class_pictures, once, real_path
+from asg_env.data.names import shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +22,7 @@ class FileList:
     """Labelled image files below a root.
 
     Attributes:
-        root: the folder that ``paths`` are relative to.
+        root: the folder that ``paths`` are relative to; made absolute.
         paths: (N) POSIX paths.
         labels: (N,) int64, 0..len(classes)-1.
         classes: names; ``classes[k]`` is label k.
@@ -28,6 +32,9 @@ class FileList:
     paths: tuple[str, ...]
     labels: np.ndarray
     classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(os.path.abspath(self.root)))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -43,20 +50,39 @@ class FileList:
         return digest([*self.paths, self.labels.tobytes(), *self.classes])
 
     @cached_property
+    def stamps(self) -> tuple[tuple[int, int], ...]:
+        """Each file's size, bytes, and time of change, ns; (-1, 0) where there is none."""
+        return tuple(_stamp(os.path.join(self.root, path)) for path in self.paths)
+
+    @cached_property
     def content_key(self) -> str:
         """A name for the files' content: the list, and each file's size and time of change."""
-        found = (os.stat(self.root / path) for path in self.paths)
-        return digest([self.fingerprint, *(f"{s.st_size} {s.st_mtime_ns}" for s in found)])
+        return digest([self.fingerprint, *(f"{size} {changed}" for size, changed in self.stamps)])
 
     def check_present(self) -> None:
-        """Raise FileNotFoundError, naming some, if files are missing."""
-        missing = [p for p in self.paths if not (self.root / p).is_file()]
+        """Raise FileNotFoundError, naming some, if files are missing.
+
+        A broken link is there: an image that cannot be read.
+        """
+        missing = [p for p in self.paths if not _is_there(os.path.join(self.root, p))]
         if missing:
-            shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            some = ", ".join(map(shown, missing[:5])) + (", ..." if len(missing) > 5 else "")
             raise FileNotFoundError(
-                f"{len(missing)} of {len(self)} listed images are not in {self.root}: {shown}; "
-                "unpack the archive there again, or take their lines out of the list"
+                f"{len(missing)} of {len(self)} listed images are not in {shown(self.root)}: "
+                f"{some}; unpack the archive there again, or take their lines out of the list"
             )
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return -1, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def _is_there(path: str) -> bool:
+    return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
 
 
 def read_image_list(root: Path, classes: Sequence[str]) -> FileList:
@@ -73,7 +99,7 @@ def read_image_list(root: Path, classes: Sequence[str]) -> FileList:
             f"no list {source}: expected lines 'relative/path label', as in the VisDA-17 archive"
         )
     entries: dict[str, int] = {}
-    for number, line in enumerate(source.read_text("utf-8-sig", errors="replace").splitlines(), 1):
+    for number, line in enumerate(source.read_text("utf-8-sig", "surrogateescape").split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -88,15 +114,37 @@ def read_image_list(root: Path, classes: Sequence[str]) -> FileList:
     labels = np.array(list(entries.values()), dtype=np.int64)
     found = FileList(root, tuple(entries), labels, tuple(classes))
     found.check_present()
-    return found
+    return _once(found)
+
+
+def _once(files: FileList) -> FileList:
+    """The list without further ways to a file of the same class; it warns of those.
+
+    Raises:
+        ValueError: a file is in two classes.
+    """
+    folders: dict[str, str] = {}
+    pictures: dict[str, list[Picture]] = {}
+    for path, label in zip(files.paths, files.labels.tolist(), strict=True):
+        real = real_path(os.path.join(files.root, path), folders)
+        pictures.setdefault(str(label), []).append(Picture(path, real))
+    again = set(once(os.fspath(files.root), pictures)[1])
+    if not again:
+        return files
+    warnings.warn(
+        f"{shown(files.root)}: left out {len(again)} links to images that are listed already, "
+        f"e.g. {shown(min(again))}",
+        stacklevel=3,
+    )
+    return files.subset(np.array([i for i, p in enumerate(files.paths) if p not in again]))
 
 
 def _entry(line: str, classes: int) -> tuple[str, int]:
     """The path and label of a line."""
-    parts = line.rsplit(None, 1)
-    if len(parts) != 2:
+    parts = re.fullmatch(r"[ \t\r]*(.*[^ \t\r])[ \t]+(\S+)[ \t\r]*", line, re.DOTALL)
+    if parts is None:
         raise ValueError(f"{line!r}: expected 'relative/path label'")
-    path, label = PurePosixPath(parts[0].strip()), parts[1]
+    path, label = PurePosixPath(parts[1]), parts[2]
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"{str(path)!r} leaves the folder of the list; only paths below it count")
     if not label.isascii() or not label.isdigit():
@@ -109,23 +157,21 @@ def _entry(line: str, classes: int) -> tuple[str, int]:
 def read_class_folders(root: str | os.PathLike[str]) -> FileList:
     """Read ``root/CLASS/**/*``: one folder for each class (torchvision's ImageFolder layout).
 
+    What is no picture is left out with a warning, see
+    :func:`~asg_env.data.folders.class_pictures`.
+
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it has no class folders, or a class folder has no image in it.
+        ValueError: it has no class folders, a class folder has no image in it, or a file is in two
+            of them.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
-
-    root = Path(root).expanduser()
+    root = Path(os.path.abspath(os.path.expanduser(root)))
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}: expected one sub-folder of images a class")
-    try:
-        classes, index = find_classes(os.fspath(root))
-        samples = make_dataset(os.fspath(root), index, IMG_EXTENSIONS)
-    except FileNotFoundError as error:
-        raise ValueError(f"{root} is no tree of class folders: {error}") from error
-    paths = tuple(Path(path).relative_to(root).as_posix() for path, _ in samples)
-    labels = np.array([label for _, label in samples], dtype=np.int64)
-    return FileList(root, paths, labels, tuple(classes))
+    classes = class_pictures(root)
+    labels = [label for label, paths in enumerate(classes.values()) for _ in paths]
+    paths = tuple(path for paths in classes.values() for path in paths)
+    return FileList(root, paths, np.array(labels, dtype=np.int64), tuple(classes))
 
 
 def held_out(

@@ -77,6 +77,12 @@ class ImageSplit(Split):
         self._bad: dict[int, str] = {}  # shared by all copies of this split
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
     # -- Split's interface ------------------------------------------------------------------------
 
     def batch(self, indices: Tensor) -> Batch:
@@ -179,9 +185,11 @@ class ImageSplit(Split):
         return _Pending(images, indices, jobs)
 
     def _copy(self, array: np.ndarray, rows: np.ndarray, indices: np.ndarray) -> list[int]:
+        """Copy what the cache has; decode what was damaged there."""
         assert self._cache is not None
-        array[rows] = self._cache.rows[indices]
-        return []
+        good = self._cache.good(indices)
+        array[rows[good]] = self._cache.rows[indices[good]]
+        return self._decode(array, rows[~good], indices[~good])
 
     def _decode(self, array: np.ndarray, rows: np.ndarray, indices: np.ndarray) -> list[int]:
         """Decode images into rows; the rows of those that were skipped."""
@@ -206,7 +214,7 @@ class ImageSplit(Split):
 
     def _fault(self, index: int) -> str | None:
         """What is wrong with an image."""
-        if self._cache is not None and self._cache.filled[index]:
+        if self._cache is not None and self._cache.good(np.array([index])).all():
             return None
         try:
             self._fill(np.empty((1, *self._shape), np.uint8), 0, index)

@@ -8,9 +8,7 @@ import math
 import multiprocessing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import Annotated, Any
 
 from asg_env.arguments import json_arguments
 from asg_env.compute import PRECISIONS, Compute, resolve_device
@@ -21,11 +19,17 @@ from asg_env.envs.rewards import REWARDS, RewardTerm
 from asg_env.methods.base import NONE, TrainingSettings
 from asg_env.methods.guided import METHODS
 from asg_env.methods.regularizers import REGULARIZERS
+from asg_env.ranges import Range, ranges_of, whole
 from asg_env.registry import Registry, check_choice
 from asg_env.tasks.base import Defaults
 from asg_env.tasks.problem import Problem
 from asg_env.training.optim import OPTIMIZERS
 
+WEIGHT = Range(at_least=0, at_most=1e38)
+POSITIVE = Range(above=0, at_most=1e38)
+"""As far as float32 goes."""
+MAY_BE_NONE = ("reward_images", "start_scale", "step_limit", "threads")
+"""Numbers that a task has no value of its own for."""
 TEACHERS = ("auto", "cached", "online")
 NAMED: dict[str, Registry[Any]] = {
     "observation": OBSERVATIONS,
@@ -51,7 +55,7 @@ class Arguments:
     """A key of OBSERVATIONS: ``"paper"`` or ``"layerwise"``."""
     action: Any = "discrete"
     """A key of ACTIONS: ``"discrete"``, ``"continuous"``, ``"log"`` or ``"log_continuous"``."""
-    start_scale: float | None = None
+    start_scale: Annotated[float | None, POSITIVE] = None
     """LR scale before the first decision, > 0; None: the action kind's own, 1 or .1."""
     context: Any = None
     """What each reset draws from its seed, hidden from the agent: a mapping from base_lr,
@@ -59,45 +63,45 @@ class Arguments:
     high)``, ``("uniform", low, high)``, ``("choice", a, b, ...)`` or a number."""
     reward: Any = "proxy_valid"
     """A key of REWARDS."""
-    guidance: float | None = None
+    guidance: Annotated[float | None, WEIGHT] = None
     """lambda, the weight of the proxy KL in the training loss, >= 0."""
-    reward_guidance: float | None = None
+    reward_guidance: Annotated[float | None, WEIGHT] = None
     """lambda inside the reward's Phi, >= 0. None: the same as ``guidance``."""
-    reward_images: int | None = None
+    reward_images: Annotated[int | None, whole(1)] = None
     """Images of ``outer_valid`` that the reward is measured on, the first ones; None: all."""
     regularizer: Any = NONE
     """A key of REGULARIZERS (asg_env/methods/regularizers.py), in force beside proxy guidance: pass
     ``guidance=0`` to have it alone. ``"none"``: proxy guidance only."""
-    regularizer_strength: float = 1.0
+    regularizer_strength: Annotated[float, WEIGHT] = 1.0
     """Its weight in the training loss, >= 0."""
-    temperature: float = 2.0
+    temperature: Annotated[float, POSITIVE] = 2.0
     """Of ``regularizer="lwf"``, > 0."""
     method: Any = "guided"
     """A key of METHODS: what happens in an optimizer step."""
-    base_lr: float | None = None
+    base_lr: Annotated[float | None, POSITIVE] = None
     """Learning rate at scale 1, > 0."""
-    budget: int | None = None
+    budget: Annotated[int | None, whole(1)] = None
     """Length of the fine-tuning run, optimizer steps."""
-    window: str | int | None = None
+    window: Annotated[str | int | None, whole(1)] = None
     """Optimizer steps of one decision, or ``"paper"`` for its growing windows."""
-    label_noise: float = 0.0
+    label_noise: Annotated[float, Range(at_least=0, below=1)] = 0.0
     """Share of the training labels that are replaced by another class's, [0, 1)."""
-    shift_at: float = 1.0
+    shift_at: Annotated[float, Range(at_least=0, at_most=1)] = 1.0
     """Share of the run, [0, 1], after which the training images lose contrast; 1: never."""
     decide_first: bool = False
     """With ``window="paper"``: the agent also decides about the first window. False: that runs at
     ``base_lr`` before the first decision (official)."""
-    step_limit: int | None = None
+    step_limit: Annotated[int | None, whole(1)] = None
     """Truncate the episode after this many optimizer steps (paper: "early stop"). None: never."""
     optimizer: Any = None
     """A key of OPTIMIZERS."""
-    momentum: float = 0.9
+    momentum: Annotated[float, Range(at_least=0, below=1)] = 0.9
     """In [0, 1)."""
-    weight_decay: float = 5e-4
+    weight_decay: Annotated[float, WEIGHT] = 5e-4
     """>= 0."""
-    clip_norm: float | None = None
+    clip_norm: Annotated[float | None, Range(above=0, infinite=True)] = None
     """Clip the gradient's norm to this, > 0; ``float("inf")`` never clips."""
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, whole(1)] = None
     """Images in one optimizer step."""
     teacher: str = "auto"
     """``"cached"``: the teacher sees every training image once, before the run. ``"online"``: it
@@ -109,7 +113,7 @@ class Arguments:
     """A key of PRECISIONS: ``"fp32"``, or ``"bf16"`` (autocast)."""
     channels_last: bool | None = None
     """Whether images and convolutions lie in NHWC order: faster for large images."""
-    threads: int | None = None
+    threads: Annotated[int | None, whole(0, 1024)] = None
     """CPU threads of one env; 0: PyTorch's own setting. None: the task's, and 1 in workers."""
 
 
@@ -137,29 +141,17 @@ class Resolved(Arguments):
             REGULARIZERS.find(self.regularizer)
         check_choice("teacher", self.teacher, TEACHERS)
         check_choice("precision", self.precision, PRECISIONS)
-        for name in ("guidance", "reward_guidance", "weight_decay", "regularizer_strength"):
-            self._number(name, 0.0, math.inf)
-        for name in ("base_lr", "temperature"):
-            self._number(name, 0.0, math.inf, open_low=True)
-        self._number("clip_norm", 0.0, math.inf, open_low=True, infinite=True)
-        for name in ("momentum", "label_noise"):
-            self._number(name, 0.0, 1.0, open_high=True)
-        self._number("shift_at", 0.0, 1.0)
-        if self.start_scale is not None:
-            self._number("start_scale", 0.0, math.inf, open_low=True)
-        self._check_context()
-        for name in ("batch_size", "budget"):
-            self._count(name, 1)
-        for name, least in (("step_limit", 1), ("reward_images", 1), ("threads", 0)):
-            if getattr(self, name) is not None:
-                self._count(name, least)
+        for name, allowed in ranges_of(Arguments).items():
+            value = getattr(self, name)
+            left_open = value is None and name in MAY_BE_NONE
+            if not (left_open or (isinstance(value, str) and name == "window") or value in allowed):
+                raise ValueError(f"{name}={value!r}: expected {allowed.words}")
         for name in ("channels_last", "decide_first"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected True or False")
         if isinstance(self.window, str):
             check_choice("window", self.window, ("paper", "a number of optimizer steps"))
-        else:
-            self._count("window", 1)
+        self._check_context()
 
     def _check_context(self) -> None:
         if self.context is None:
@@ -175,27 +167,6 @@ class Resolved(Arguments):
     def drawn(self, values: Mapping[str, Any]) -> Resolved:
         """The same with values that a context drew."""
         return dataclasses.replace(self, context=None, **values) if values else self
-
-    def _number(
-        self,
-        name: str,
-        low: float,
-        high: float,
-        open_low: bool = False,
-        open_high: bool = False,
-        infinite: bool = False,
-    ) -> None:
-        value = getattr(self, name)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        ok = number and (infinite or math.isfinite(value)) and low <= value <= high
-        if not ok or (open_low and value == low) or (open_high and value == high):
-            bounds = f"{'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
-            raise ValueError(f"{name}={value!r}: expected a number in {bounds}")
-
-    def _count(self, name: str, least: int) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name}={value!r}: expected an int >= {least}")
 
     # -- what the names mean ----------------------------------------------------------------------
 
@@ -270,8 +241,7 @@ def resolve(kwargs: dict[str, Any], defaults: Defaults) -> Resolved:
         ValueError: naming the argument, its value and what is allowed.
     """
     check_names(kwargs, field_names(Arguments))
-    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in kwargs.items()}
-    full = {f.name: plain.get(f.name, f.default) for f in dataclasses.fields(Arguments)}
+    full = {f.name: kwargs.get(f.name, f.default) for f in dataclasses.fields(Arguments)}
     for field in dataclasses.fields(defaults):
         if full[field.name] is None:
             full[field.name] = getattr(defaults, field.name)
@@ -293,7 +263,8 @@ def check_names(names: Iterable[str], known: Sequence[str]) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise TypeError(f"unknown argument {name!r}{hint}; known: {', '.join(known)}")
+            said = f"got an unexpected keyword argument {name!r}"  # as Python does: TorchRL looks
+            raise TypeError(f"{said}{hint}; known: {', '.join(known)}")
 
 
 def variant_of(options: Mapping[str, Any], default: str | None) -> str | None:

@@ -16,7 +16,7 @@ from asg_env.data.order import epoch_length
 from asg_env.envs.arguments import Resolved
 from asg_env.envs.context import draw_context
 from asg_env.envs.ledger import Ledger
-from asg_env.envs.rewards import Transition, capped, crash_reward, rewards_of
+from asg_env.envs.rewards import Transition, capped, crash_reward, no_rewards, rewards_of
 from asg_env.envs.snapshot import Snapshot
 from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import Task
@@ -116,6 +116,7 @@ class Episode:
         else:
             self._measure(optimizee.measure_window(), scales, 0)
         ledger.phi_start = ledger.phi
+        ledger.rewards = no_rewards(self.config.reward, ledger.accuracy is not None)
         ledger.write_row(0.0)
 
     # -- one decision -----------------------------------------------------------------------------
@@ -124,10 +125,9 @@ class Episode:
     def play(self, scales: np.ndarray) -> float:
         """Train a window at LR scales (G,), measure what that did, and reward it.
 
-        If it breaks off, the episode is over: a window cannot be repeated.
+        If it breaks off, the episode is lost: a window cannot be repeated.
         """
         ledger = self.ledger
-        ledger.over = True
         before = ledger.phi, ledger.train_loss, ledger.accuracy
         window = self.optimizee.train_window(scales, ledger.window)
         steps = ledger.window
@@ -259,14 +259,12 @@ class Episode:
 
     # -- snapshots --------------------------------------------------------------------------------
 
-    def snapshot(self, np_random: np.random.Generator, **more: Any) -> Snapshot:
-        """All that its future depends on, and the environment's generator; ``more``: JSON values to
-        keep beside it."""
+    def snapshot(self, **more: Any) -> Snapshot:
+        """All that its future depends on; ``more``: JSON values to keep beside it."""
         state = {
             "problem": self.problem.fingerprint,
             "episode": dataclasses.asdict(self.ledger),
             "position": self.optimizee.order.position,
-            "np_random": np_random.bit_generator.state,
             **more,
         }
         return Snapshot(self.optimizee.tensors(), state)

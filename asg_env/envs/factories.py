@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from asg_env.data.files import FileList
 from asg_env.data.order import epoch_length
 from asg_env.envs.arguments import Arguments, check_names, field_names
 from asg_env.envs.finetune import FinetuneEnv
-from asg_env.tasks.image_files import ImageFilesTask, ImageSettings
+from asg_env.envs.plain import plain_values
+from asg_env.tasks.image_files import ImageFilesTask, ImageSettings, shared
 
 DATA_ROOT = "ASG_DATA_ROOT"  # environment variable
 STANDIN = (
@@ -24,7 +21,6 @@ STANDIN = (
 CONTEXT_DEFAULTS = {"action": "log", "observation": "loop"}
 TRAIN_DECADES, TEST_DECADES = 3.0, 4.0  # over which a hidden base learning rate is drawn
 DIGITS_LR, STANDIN_LR = 0.1, 0.06  # the tasks' own base learning rates
-_tasks: dict[tuple[str, ...], ImageFilesTask] = {}  # of this process, the last few
 
 
 def make_digits(data_root: str | None = None, **arguments: Any) -> FinetuneEnv:
@@ -129,7 +125,7 @@ def _sorted(
     own = field_names(ImageSettings)
     known = [*roots, *own, *field_names(Arguments), "render_mode"]
     check_names(arguments, known)
-    plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in arguments.items()}
+    plain = plain_values(arguments)
     chosen = {name: value for name, value in plain.items() if name in own}
     if chosen.get("cache", "") is None:
         chosen["cache"] = "none"
@@ -143,21 +139,9 @@ def _check_roots(**roots: Any) -> None:
             raise ValueError(f"{name}={root!r}: expected the path of a folder")
 
 
-def _stamp(path: str | os.PathLike[str]) -> str:
-    """What changes when a file does; "" where there is none."""
-    found = Path(path).expanduser()
-    return f"{found.stat().st_size} {found.stat().st_mtime_ns}" if found.is_file() else ""
-
-
 def _make(task: ImageFilesTask, epochs: int, arguments: dict[str, Any]) -> FinetuneEnv:
     """The environment on a task, or on an equal one that this process has loaded already."""
-    lists: list[FileList] = [x for x in (task.source, task.target, task.retention) if x]
-    settings = repr(task.settings), _stamp(task.settings.weights)
-    key = (task.name, *settings, *(f"{x.root} {x.content_key}" for x in lists))
-    task = _tasks.pop(key, task)
-    _tasks[key] = task
-    while len(_tasks) > 4:
-        del _tasks[next(iter(_tasks))]
+    task = shared(task)
     batch = arguments.get("batch_size") or task.defaults.batch_size
     if arguments.get("budget") is None and isinstance(batch, int) and batch > 0:
         arguments["budget"] = epochs * epoch_length(len(task.parts[0]), batch)

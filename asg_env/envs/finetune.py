@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import copy
 import warnings
 from typing import Any
 
@@ -14,18 +14,15 @@ from gymnasium.error import ResetNeeded
 from asg_env.control.observations import Observer
 from asg_env.control.windows import decisions_before
 from asg_env.envs.arguments import resolve, variant_of
+from asg_env.envs.copies import CopiedEnv
 from asg_env.envs.episode import Episode, epoch_length_of, plan
 from asg_env.envs.ledger import Ledger
+from asg_env.envs.plain import plain_values
 from asg_env.envs.rendering import render_ansi, render_frame
-from asg_env.envs.snapshot import (
-    Snapshot,
-    check_fits,
-    np_random_of,
-    read_snapshot,
-    write_snapshot,
-)
 from asg_env.envs.spec import documented
+from asg_env.isolation import isolated
 from asg_env.models.student import Student
+from asg_env.registry import check_choice
 from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import TASKS, Task
 from asg_env.tasks.guidance import GuidedLoss
@@ -35,7 +32,7 @@ ORACLE = "reward={!r} reads the labels of the real test split: an oracle, not a 
 
 
 @documented
-class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
+class FinetuneEnv(CopiedEnv):
     """Fine-tune a pretrained network on synthetic images; the agent sets the learning rates.
 
     `reset` builds a student from the pretrained network; each `step` trains one window of optimizer
@@ -70,7 +67,7 @@ class FinetuneEnv(gym.Env[np.ndarray, np.ndarray]):
     ## Info
     | key | value |
     | --- | --- |
-    | `rewards` | every reward of the step, by name |
+    | `rewards` | every reward of the step, by name; 0 at the reset |
     | `lr` | (G,) float64, learning rates of the last window |
     | `losses` | window means `train_ce`, `train_kl`, `train_penalty` (of a regulariser, without \
 its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
@@ -84,48 +81,67 @@ its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
     """
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}
-    _episode: Episode | None
 
+    @isolated
     def __init__(self, task: Task | str, render_mode: str | None = None, **arguments: Any) -> None:
-        if render_mode not in (None, *(modes := self.metadata["render_modes"])):
-            raise ValueError(f"render_mode={render_mode!r}: expected None or one of {modes}")
+        if render_mode is not None:
+            check_choice("render_mode", render_mode, self.metadata["render_modes"])
         self.task, self.render_mode = TASKS.find(task), render_mode
-        self._given, self._episode = arguments, None
-        self.config = config = resolve(arguments, self.task.defaults)
+        self._given, self._episode = plain_values(arguments), None
+        self._set_up()
+        if self.config.reward_term.oracle:
+            warnings.warn(ORACLE.format(self.config.reward_name), stacklevel=3)
+        self.observation_space = self._observer.space
+        self.action_space = self._action.space(len(self.group_names))
+
+    def _set_up(self) -> None:
+        self.config = config = resolve(self._given, self.task.defaults)
         choices = self.task.choices(config.variant)
         self.device, self._action = config.compute.device, config.action_kind
-        if config.reward_term.oracle:
-            warnings.warn(ORACLE.format(config.reward_name), stacklevel=2)
         with cpu_threads(config.cpu_threads):
             self._loaded = self.task.load(choices[0])
         plan(self._loaded, config)
         self.group_names = [group.name for group in self._loaded.groups]
         self._observer = Observer(config.signals, self.group_names)
-        self.observation_space = self._observer.space
-        self.action_space = self._action.space(len(self.group_names))
 
+    @isolated
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start a fresh fine-tuning run; see the class for ``seed`` and ``options``."""
-        choices = self.task.choices(variant_of(options or {}, self.config.variant))
-        super().reset(seed=seed)
-        variant = choices[int(self.np_random.integers(len(choices))) if choices[1:] else 0]
-        episode_seed = int(self.np_random.integers(2**31))
-        self._episode = None  # what breaks off from here on leaves nothing half-made
-        ledger = Ledger(variant, episode_seed)
-        self._episode = Episode.begin(self.task, self.config, self._observer, ledger)
-        return self._episode.observation, self._episode.info
+        """Start a fresh fine-tuning run; see the class for ``seed`` and ``options``.
 
+        If it breaks off, no episode is running, and the same call would start the same one.
+        """
+        choices = self.task.choices(variant_of(options or {}, self.config.variant))
+        before = copy.deepcopy(self._np_random), self._np_random_seed
+        try:
+            super().reset(seed=seed)
+            self._episode = None
+            variant = choices[int(self.np_random.integers(len(choices))) if choices[1:] else 0]
+            ledger = Ledger(variant, int(self.np_random.integers(2**31)))
+            episode = Episode.begin(self.task, self.config, self._observer, ledger)
+            found = episode.observation, episode.info
+        except BaseException:
+            self._np_random, self._np_random_seed = before
+            raise
+        self._episode = episode
+        return found
+
+    @isolated
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Train one window at the chosen learning rates."""
+        """Train one window at the chosen learning rates. If it breaks off, the episode is lost."""
         episode = self._running("step()")
         if episode.ledger.over:
             raise ResetNeeded("the episode is over: call reset() before the next step()")
         scales = self._action.scales(action, np.array(episode.ledger.scales), self.group_names)
+        self._episode = None  # until the window is whole
         reward = episode.play(scales)
-        return episode.observation, reward, episode.terminated, episode.truncated, episode.info
+        ends = episode.terminated, episode.truncated
+        found = episode.observation, reward, *ends, episode.info
+        self._episode = episode
+        return found
 
+    @isolated
     def render(self) -> Any:
         """``rgb_array``: a (H, W, 3) uint8 frame. ``ansi``: a table."""
         if self.render_mode is None:
@@ -133,11 +149,6 @@ its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
         ledger = self._running("render()").ledger
         draw = render_frame if self.render_mode == "rgb_array" else render_ansi
         return draw(self.group_names, ledger, self.title)
-
-    def _running(self, before: str) -> Episode:
-        if self._episode is None:
-            raise ResetNeeded(f"call reset() before {before}")
-        return self._episode
 
     # -- beyond Gymnasium -------------------------------------------------------------------------
 
@@ -183,56 +194,20 @@ its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
         """What the images are."""
         return self.problem.dataset
 
+    @isolated
     def evaluate(self, split: str = "test") -> dict[str, float]:
         """The objective's score of the student on a split: ``accuracy`` (mean per-class recall,
         [0, 1]) and ``ce`` (nats); for "test" also ``retention``, where it can be measured."""
         return self._running("evaluate()").evaluate(split)
 
+    @isolated
     def proxy_losses(self, split: str = "outer_valid", images: int | None = None) -> GuidedLoss:
         """CE and proxy KL (nats) on the first ``images`` of a split; None: on all."""
         return self._running("proxy_losses()").proxy_losses(split, images)
 
+    @isolated
     def similarity(self, split: str = "test", images: int = 256) -> dict[str, dict[str, float]]:
         """How near the student is to the reset's, by layer group: ``distance``, the norm of the
         weights' change, and ``cka``, the features' linear centred kernel alignment, [0, 1], on
         ``images`` (>= 2) evenly over a split."""
         return self._running("similarity()").similarity(split, images)
-
-    def fork(self) -> FinetuneEnv:
-        """A second environment with the identical future, bit for bit (unwrapped)."""
-        snapshot = self._running("fork()").snapshot(self.np_random)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            other = FinetuneEnv(self.task, self.render_mode, **self._given)
-        other.spec = self.spec
-        other._restore(snapshot)
-        return other
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the running episode to a file (safetensors; whole or not at all)."""
-        running = self._running("save()")
-        write_snapshot(path, running.snapshot(self.np_random, **self._identity()))
-
-    def load(self, path: str | os.PathLike[str]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Continue an episode that :meth:`save` wrote; return its observation and info of then.
-
-        Raises:
-            FileNotFoundError, ValueError: no such file; truncated, not a snapshot, or written by
-                an environment made with other arguments. The running episode is then untouched.
-        """
-        snapshot = read_snapshot(path)
-        try:
-            check_fits(snapshot, self._identity(), self.task, os.fspath(path))
-            self._restore(snapshot)
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise ValueError(f"{os.fspath(path)!r} is no whole snapshot: {error}") from error
-        episode = self._running("load()")
-        return episode.observation, episode.info
-
-    def _identity(self) -> dict[str, Any]:
-        return {"task": self.task.name, "config": self.config.noted()}
-
-    def _restore(self, snapshot: Snapshot) -> None:
-        episode = Episode.restored(self.task, self.config, self._observer, snapshot)
-        self.np_random = np_random_of(snapshot)
-        self._episode = episode

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from asg_env.data.names import shown
 from asg_env.envs.ledger import Ledger
 
 SIZE = (9.6, 5.4)  # inches
@@ -27,7 +28,9 @@ def render_frame(groups: Sequence[str], episode: Ledger, title: str) -> np.ndarr
     _draw_rewards(figure.add_subplot(grid[1, 1]), episode)
     state = f", {episode.error}" if episode.error else ""
     done = f"decision {episode.decision}/{len(episode.windows)}, step {episode.steps}"
-    figure.suptitle(f"{title}\n{done}, return {episode.returned:.3f}{state}", fontsize=11)
+    figure.suptitle(
+        f"{plain_text(title)}\n{done}, return {episode.returned:.3f}{state}", fontsize=11
+    )
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -49,6 +52,11 @@ def _edges(episode: Ledger) -> np.ndarray:
     return start + np.concatenate([[0], np.cumsum(episode.windows)])
 
 
+def plain_text(text: str) -> str:
+    """A text in one line in which matplotlib sees no formula."""
+    return shown(text).replace("$", r"\$")
+
+
 def draw_scales(
     axes: Any, groups: Sequence[str], edges: np.ndarray, scales: Sequence[Sequence[float]]
 ) -> Any:
@@ -67,7 +75,7 @@ def draw_scales(
     for column, row in enumerate(scales):
         table[:, column] = row
     mesh = axes.pcolormesh(edges, np.arange(len(groups) + 1), table, vmin=0, vmax=1, cmap="viridis")
-    axes.set_yticks(np.arange(len(groups)) + 0.5, groups)
+    axes.set_yticks(np.arange(len(groups)) + 0.5, [plain_text(group) for group in groups])
     axes.invert_yaxis()
     axes.set_xlim(edges[0], edges[-1])
     return mesh
@@ -99,12 +107,13 @@ def _draw_rewards(axes, episode: Ledger) -> None:  # type: ignore[no-untyped-def
 
 def render_ansi(groups: Sequence[str], episode: Ledger, title: str) -> str:
     """A table of the run so far: one line for each decision."""
+    groups = [shown(group) for group in groups]
     head = f"{'step':>7} {'reward':>8} {'CE':>7} {'KL':>7} {'Phi':>7}  " + " ".join(groups)
-    lines = [title, head]
+    lines = [shown(title), head]
     for row in episode.history:
         scales = " ".join(f"{s:{len(g)}.2f}" for s, g in zip(row["scales"], groups, strict=True))
         numbers = f"{row['valid_ce']:7.3f} {row['valid_kl']:7.3f} {row['phi']:7.3f}"
         lines.append(f"{row['steps']:7d} {row['reward']:8.3f} {numbers}  {scales}")
     if episode.error:
-        lines.append(f"ended: {episode.error}")
+        lines.append(f"ended: {shown(episode.error)}")
     return "\n".join(lines)

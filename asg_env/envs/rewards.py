@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 from asg_env.registry import Registry
 
@@ -46,6 +46,12 @@ class RewardTerm(NamedTuple):
     value: Callable[[Transition], float]
     lowest: Callable[[int], float]
     oracle: bool = False
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """A registered one is pickled, and copied, by name: its functions may have none."""
+        if (name := REWARDS.label(self)) in REWARDS and REWARDS[name] is self:
+            return REWARDS.find, (name,)
+        return tuple.__reduce_ex__(self, protocol)
 
 
 def _accuracy_gain(t: Transition) -> float:
@@ -101,12 +107,19 @@ def rewards_of(transition: Transition, reward: Any = "proxy_valid") -> dict[str,
         transition: what happened.
         reward: the one in use: a name, ``"module:attribute"`` or the term itself.
     """
+    terms = _terms(reward, transition.accuracy is not None)
+    return {name: float(term.value(transition)) for name, term in terms.items()}
+
+
+def no_rewards(reward: Any, oracle: bool) -> dict[str, float]:
+    """The rewards of :func:`rewards_of` before anything happened: 0. ``oracle``: accuracies are
+    known."""
+    return dict.fromkeys(_terms(reward, oracle), 0.0)
+
+
+def _terms(reward: Any, oracle: bool) -> dict[str, RewardTerm]:
     terms = {**REWARDS, REWARDS.label(reward): REWARDS.find(reward)}
-    return {
-        name: float(term.value(transition))
-        for name, term in terms.items()
-        if not term.oracle or transition.accuracy is not None
-    }
+    return {name: term for name, term in terms.items() if oracle or not term.oracle}
 
 
 def crash_reward(reward: Any, decisions: int, return_so_far: float) -> float:

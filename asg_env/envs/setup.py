@@ -1,17 +1,54 @@
-"""An environment's id and arguments: one frozen value that makes it, in any process."""
+"""An environment's id and arguments: one frozen value that makes it, in any process.
+
+A name that the caller registered travels with what it names, so that a worker knows it, too.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
 
+from asg_env.envs.arguments import NAMED
 from asg_env.envs.finetune import FinetuneEnv
+from asg_env.methods.regularizers import REGULARIZERS
+from asg_env.registry import Registry, load_attribute, reference
+from asg_env.tasks.base import TASKS
 
+REGISTRIES: dict[str, Registry[Any]] = {**NAMED, "regularizer": REGULARIZERS, "task": TASKS}
 NAMESPACE = "asg_env:"  # lets a fresh process import the package before it looks up an id
+
+
+def _registered(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What the registered names among the arguments stand for, by argument: the thing, or its
+    ``"module:attribute"`` if it has no pickle; without what has neither, as our own rewards."""
+    found: dict[str, Any] = {}
+    for argument, registry in REGISTRIES.items():
+        name = kwargs.get(argument)
+        if isinstance(name, str) and name in registry:
+            try:
+                pickle.dumps(registry[name])
+                found[argument] = registry[name]
+            except (pickle.PicklingError, TypeError, AttributeError):
+                with suppress(ValueError):
+                    found[argument] = reference(argument, registry[name])
+    return found
+
+
+def _received(env: str, kwargs: dict[str, Any], registered: dict[str, Any]) -> EnvSetup:
+    """The setup, in a process that may not know its names yet."""
+    for argument, thing in registered.items():
+        registry, name = REGISTRIES[argument], kwargs[argument]
+        if name not in registry:
+            found = load_attribute(thing, argument) if isinstance(thing, str) else thing
+            if name not in registry:  # the module that was just imported may have done it
+                registry.register(name, found)
+    return EnvSetup(env, kwargs)
 
 
 @dataclass(frozen=True)
@@ -24,6 +61,9 @@ class EnvSetup:
 
     env: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _received, (self.env, dict(self.kwargs), _registered(self.kwargs))
 
     def updated(self, **kwargs: Any) -> EnvSetup:
         """The same with more arguments."""

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.utils import seeding
+from safetensors.torch import load, save
 from torch import Tensor
 
-from asg_env.files import read_tensors, write_tensors
+from asg_env.files import BadFile, read_tensors, write_tensors
+from asg_env.sealed import parse_json
 from asg_env.tasks.base import Task
 
 PORTABLE = ("device", "threads")  # arguments under other values of which it may be loaded
@@ -36,15 +38,28 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, or not a snapshot.
+        BadFile: the file is damaged, or not a snapshot.
     """
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
-        raise ValueError(
+        raise BadFile(
             f"{os.fspath(path)!r} is no snapshot of an asg_env environment: expected format "
             f"{FORMAT!r}, found {metadata.get('format')!r}; write one with env.unwrapped.save(path)"
         )
-    return Snapshot(tensors, json.loads(metadata["state"]))
+    state = parse_json(metadata.get("state", ""), f"the state in {os.fspath(path)!r}")
+    return Snapshot(tensors, state)
+
+
+def packed(snapshot: Snapshot) -> tuple[bytes, dict[str, Any]]:
+    """A snapshot as a value that can be pickled: bytes, as a pickled tensor may share its memory
+    with the process that it came from."""
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in snapshot.tensors.items()}
+    return save(tensors), snapshot.state
+
+
+def unpacked(value: tuple[bytes, dict[str, Any]]) -> Snapshot:
+    """The snapshot of :func:`packed`."""
+    return Snapshot(load(value[0]), value[1])
 
 
 def check_fits(snapshot: Snapshot, own: Mapping[str, Any], task: Task, path: str) -> None:
@@ -66,9 +81,15 @@ def check_fits(snapshot: Snapshot, own: Mapping[str, Any], task: Task, path: str
                 f"{path!r} was saved with {name}={value!r}, this environment has "
                 f"{name}={now!r}: make it with the same arguments"
             )
+    check_problem(snapshot, task, repr(path))
+
+
+def check_problem(snapshot: Snapshot, task: Task, what: str) -> None:
+    """Raise ValueError, saying ``what`` it is, unless the task has the snapshot's problem."""
+    state = snapshot.state
     if state["problem"] != task.load(state["episode"]["variant"]).fingerprint:
         raise ValueError(
-            f"{path!r} was saved with other images, pretrained weights, layer groups or "
+            f"{what} was saved with other images, pretrained weights, layer groups or "
             "evaluation than this environment has: make it with the same ones"
         )
 

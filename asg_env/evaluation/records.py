@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import platform
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from asg_env.arguments import json_arguments
+from asg_env.files import BadFile
 from asg_env.policies.base import Identity
+from asg_env.sealed import sealed, unsealed, whole_lines
+from asg_env.typed import from_fields
+from asg_env.writing import append_lines
 
 LABEL = re.compile(r"(.+?) #(\d+)(?: @(\d+))?")  # of records that do not know who played
 
@@ -88,21 +94,65 @@ class Record:
         return float(sum(self.rewards))
 
     def to_json(self) -> str:
-        """One line; for the arguments see :func:`~asg_env.arguments.json_arguments`."""
-        return json.dumps({**vars(self), "kwargs": json_arguments(self.kwargs)})
+        """One line, with a checksum; for the arguments see
+        :func:`~asg_env.arguments.json_arguments`."""
+        return json.dumps(sealed({**vars(self), "kwargs": json_arguments(self.kwargs)}))
 
     @staticmethod
-    def from_json(line: str) -> Record:
-        """A record of its line; ValueError if the line is none."""
-        try:
-            return Record(**_upgraded(json.loads(line)))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"not a record: {line[:80]!r}... ({error})") from error
+    def from_json(line: str | bytes, where: str = "the record") -> Record:
+        """A record of its line.
+
+        Args:
+            line: one JSON object.
+            where: the file and the line, for the message.
+
+        Raises:
+            BadFile: the line is none, or is not as it was written.
+        """
+        with _blamed_on(where):
+            return from_fields(Record, _upgraded(unsealed(line, "it")))
+
+    def check_whole(self) -> None:
+        """Raise ValueError if its parts do not belong together."""
+        _check_lengths(self)
+        numbers = [*self.rewards, *chain(*self.actions), *chain(*self.lr_scales)]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("a reward, action or LR scale is no finite number")
+        if not self.rewards or self.reset_seed < 0 or self.threads < 0:
+            raise ValueError("no decision, or a seed or number of threads below 0")
+        if self.steps != sorted(self.steps) or self.steps[0] < 0:
+            raise ValueError(f"steps {self.steps} do not rise")
+
+
+@contextmanager
+def _blamed_on(where: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise BadFile(f"{where}: not a record: {error}") from error
+
+
+def _check_lengths(record: Record) -> None:
+    decisions, groups = len(record.rewards), len(record.groups)
+    lengths = {
+        "actions": (len(record.actions), decisions),
+        "lr_scales": (len(record.lr_scales), decisions),
+        "steps": (len(record.steps), decisions + 1),
+        "losses": (len(record.losses), decisions + 1 if record.losses else 0),
+        **{f"actions[{k}]": (len(row), groups) for k, row in enumerate(record.actions)},
+        **{f"lr_scales[{k}]": (len(row), groups) for k, row in enumerate(record.lr_scales)},
+    }
+    for name, (found, expected) in lengths.items():
+        if found != expected:
+            raise ValueError(
+                f"{name} holds {found} entries, expected {expected} for {decisions} rewards and "
+                f"{groups} groups"
+            )
 
 
 def _upgraded(fields: dict[str, Any]) -> dict[str, Any]:
     """Fields of any version as those of this one: older records name who played by a label."""
-    if "agent" in fields:
+    if "agent" in fields or not isinstance(fields.get("policy"), str):
         return fields
     found = LABEL.fullmatch(fields["policy"])
     agent, *numbers = found.groups() if found else (fields["policy"], None, None)
@@ -111,18 +161,18 @@ def _upgraded(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_records(path: str | os.PathLike[str]) -> Iterator[Record]:
-    """The records of a JSONL file; a last line cut short by a crash is left out."""
-    text = Path(path).read_text() if Path(path).exists() else ""
-    whole = text[: text.rfind("\n") + 1]
-    yield from (Record.from_json(line) for line in whole.splitlines() if line.strip())
+    """The records of a JSONL file; a last line cut short by a crash is left out.
+
+    Raises:
+        BadFile: naming the file and the line, if it is none, or contradicts itself.
+    """
+    for where, line in whole_lines(path):
+        record = Record.from_json(line, where)
+        with _blamed_on(where):
+            record.check_whole()
+        yield record
 
 
 def append_records(path: str | os.PathLike[str], records: Iterable[Record]) -> None:
     """Append records to a JSONL file, first dropping a line that a crash cut short."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target, "a+b") as file:
-        file.seek(0)
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
-        file.write("".join(record.to_json() + "\n" for record in records).encode())
+    append_lines(path, "".join(record.to_json() + "\n" for record in records))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.play import Watch, run_episode
 from asg_env.evaluation.records import Record
+from asg_env.trust import check_arguments, check_module
 
 NEWER = ("dataset", "problem", "losses", "agent")  # fields that records of older versions lack
 
@@ -39,12 +40,32 @@ def _watched(record: Record) -> Watch:
     return "all" if len(record.evaluations) > 1 else "end"
 
 
-def replay(record: Record) -> list[str]:
+def check_trusted(record: Record, where: str, trust: Collection[str] = ()) -> None:
+    """Raise ValueError if replaying a record would run code of a module that is not in ``trust``.
+
+    Args:
+        record: out of a file.
+        where: the file and the line, for the message.
+        trust: modules; ``asg_env`` is always trusted.
+    """
+    check_module(record.env_id, f"{where}: env_id", trust)
+    check_arguments(record.kwargs, where, trust)
+
+
+def replay(record: Record, trust: Collection[str] = ()) -> list[str]:
     """Run a record's episode again.
+
+    Args:
+        record: what was played.
+        trust: modules whose code the record may name, as ``"module:attribute"`` or ``"module:id"``.
 
     Returns:
         The differences found, in words; empty if rewards and final evaluation match exactly.
+
+    Raises:
+        ValueError: it names a module that is not trusted.
     """
+    check_trusted(record, f"record of {record.policy!r}, seed {record.reset_seed}", trust)
     setup = EnvSetup(record.env_id, record.kwargs)
     env = setup.updated(device=record.device, threads=record.threads).make()
     policy = _Replayed(record, env.action_space.dtype)

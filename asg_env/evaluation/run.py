@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,15 +11,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from asg_env.board import open_board
+from asg_env.board import Board
 from asg_env.deploy import save_student
 from asg_env.envs import FinetuneEnv
 from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.play import Decision, decide, noted_setup, record_of
 from asg_env.evaluation.records import Record
 from asg_env.evaluation.selection import SELECTIONS, Evaluation, Selection
-from asg_env.files import drop_leftovers, keep_lines
+from asg_env.files import BadFile
 from asg_env.policies.base import Policy, check_policy
+from asg_env.sealed import line_of, unsealed, whole_lines
+from asg_env.typed import from_fields
+from asg_env.writing import append_lines, drop_leftovers, keep_lines
 
 
 class DamagedRun(ValueError):
@@ -48,12 +49,18 @@ class Row:
     similarity: dict[str, dict[str, float]] | None = None
 
     @staticmethod
-    def from_json(line: str) -> Row:
-        """A row of its line; ValueError, TypeError or KeyError if it is none."""
-        values = json.loads(line)
-        if values["outcome"] is not None:
-            values["outcome"] = Decision(**values["outcome"])
-        return Row(**values)
+    def from_json(line: str | bytes, where: str) -> Row:
+        """A row of its line; BadFile if it is none.
+
+        Args:
+            line: one JSON object.
+            where: the file and the line, for the message.
+        """
+        fields = unsealed(line, where)
+        try:
+            return from_fields(Row, fields)
+        except ValueError as error:
+            raise BadFile(f"{where} is no row of a run: {error}") from error
 
     @property
     def observed(self) -> np.ndarray:
@@ -133,12 +140,11 @@ class Run:
             DamagedRun: the folder's files do not fit, or the policy is not the one that began it.
         """
         self.policy.begin(self.env.group_names, self.env.observation_names, self.seed)
-        for path in (self.metrics, self.snapshot, self.student):
-            drop_leftovers(path)
+        drop_leftovers(self.folder)
         if self.snapshot.exists():
             self._resume()
         first = self.rows[-1].steps + 1 if self.rows else 0
-        with open_board(self.folder, first) as board:
+        with Board(self.folder, first) as board:
             if not self.rows:
                 self._begin(board)
             self._loop(board)
@@ -146,7 +152,7 @@ class Run:
 
     # -- begin and resume -------------------------------------------------------------------------
 
-    def _begin(self, board: Any) -> None:
+    def _begin(self, board: Board) -> None:
         keep_lines(self.metrics, 0)
         observation, info = self.env.reset(seed=self.seed)
         self._note(board, observation, info, None)
@@ -156,15 +162,27 @@ class Run:
         try:
             _, info = self.env.load(self.snapshot)
             count = info["decision"] + 1
-            lines = self.metrics.read_text().splitlines()[:count]
-            self.rows = [Row.from_json(line) for line in lines]
-        except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
+            lines = whole_lines(self.metrics)[:count]
+            self.rows = [Row.from_json(line, where) for where, line in lines]
+        except (FileNotFoundError, ValueError) as error:
             raise DamagedRun(f"{self.folder} holds a damaged run: {error}") from error
         if len(self.rows) < count:
             raise DamagedRun(f"{self.metrics} has only {len(lines)} of at least {count} lines")
+        self._check_rows(info)
         self._recall()
         keep_lines(self.metrics, count)
         self._keep_student()  # a kill may have come between the snapshot and this
+
+    def _check_rows(self, info: dict[str, Any]) -> None:
+        """Raise DamagedRun unless the rows are those of the snapshot's run."""
+        width, groups = len(self.env.observation_names), len(self.env.group_names)
+        for k, row in enumerate(self.rows):
+            fits = row.decision == k and len(row.observation) == width
+            fits &= row.outcome is None or len(row.outcome.lr_scale) == groups
+            if not fits or (row.outcome is None) != (k == 0):
+                raise DamagedRun(f"{self.metrics}, line {k + 1} is no row of this run")
+        if self.rows[-1].steps != info["steps"] or self.rows[-1].losses != info["losses"]:
+            raise DamagedRun(f"{self.metrics} and {self.snapshot.name} are of different runs")
 
     def _recall(self) -> None:
         """Show the policy all that it has seen, so that its state is what it was."""
@@ -178,7 +196,7 @@ class Run:
 
     # -- going on ---------------------------------------------------------------------------------
 
-    def _loop(self, board: Any) -> None:
+    def _loop(self, board: Board) -> None:
         with tqdm(
             total=self.env.config.budget, initial=self.rows[-1].steps, desc="fine-tuning"
         ) as bar:
@@ -190,7 +208,7 @@ class Run:
                 bar.set_postfix({k: f"{losses[k]:.3f}" for k in ("train_ce", "train_kl", "phi")})
 
     def _note(
-        self, board: Any, observation: np.ndarray, info: dict[str, Any], outcome: Decision | None
+        self, board: Board, observation: np.ndarray, info: dict[str, Any], outcome: Decision | None
     ) -> None:
         """Log a moment; where it is due, evaluate and save."""
         due = self._due(info["steps"], outcome)
@@ -207,8 +225,7 @@ class Run:
         )
         self.rows.append(row)
         self._write_line(row)
-        for name, value in row.scalars(self.env.group_names).items():
-            board.add_scalar(name, value, row.steps)
+        board.add(row.scalars(self.env.group_names), row.steps)
         if row.evaluation or (self.save_every and row.decision % self.save_every == 0):
             self.env.save(self.snapshot)
             self._keep_student()
@@ -222,10 +239,8 @@ class Run:
         return {split: self.env.evaluate(split) for split in ("inner_valid", "test")}
 
     def _write_line(self, row: Row) -> None:
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(dataclasses.asdict(row)) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # before the snapshot that relies on it
+        line = line_of(dataclasses.asdict(row))
+        append_lines(self.metrics, line, sync=True)  # before the snapshot that relies on it
 
     def _keep_student(self) -> None:
         """Write the student if the rule chooses the newest evaluation, and that is of now."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from asg_env.board import open_board
-from asg_env.files import keep_lines
+from asg_env.board import Board
+from asg_env.files import BadFile
+from asg_env.ranges import whole
 from asg_env.reports.table import finite
+from asg_env.sealed import line_of, unsealed, whole_lines
+from asg_env.typed import LARGEST
+from asg_env.writing import append_lines, keep_lines
 
 FILE = "metrics.jsonl"
+COUNTS = ("episodes", "env_steps", "optimizer_steps")  # of a row, since the training began
 
 
 class Log:
@@ -20,12 +24,16 @@ class Log:
     Args:
         folder: where they are.
         done: updates done; what the files say beyond them is dropped.
+
+    Raises:
+        BadFile: the rows of the updates done are damaged, or not all there.
     """
 
     def __init__(self, folder: Path, done: int) -> None:
         self.path = folder / FILE
+        self._last = _last_row(self.path, done)
         keep_lines(self.path, done)
-        self._board = open_board(folder, done + 1)
+        self._board = Board(folder, done + 1)
 
     def __enter__(self) -> Log:
         return self
@@ -36,12 +44,11 @@ class Log:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._board.close()
+        self._board.__exit__(kind, error, traceback)
 
     def last(self) -> dict[str, Any]:
         """The last row; empty if there is none."""
-        lines = self.path.read_text().splitlines()
-        return json.loads(lines[-1]) if lines else {}
+        return dict(self._last)
 
     def write(self, row: dict[str, Any]) -> None:
         """Add a row.
@@ -49,10 +56,26 @@ class Log:
         Args:
             row: JSON values, ``update`` among them. TensorBoard gets what :func:`scalars` says.
         """
-        with self.path.open("a") as file:
-            file.write(json.dumps(finite(row)) + "\n")
-        for name, value in scalars(row).items():
-            self._board.add_scalar(name, value, row["update"])
+        append_lines(self.path, line_of(finite(row)))
+        self._last = finite(row)
+        self._board.add(scalars(row), row["update"])
+
+
+def _last_row(path: Path, done: int) -> dict[str, Any]:
+    """The row of the last update done, after a look at all of them; none where there is no log."""
+    if not path.exists():
+        return {}
+    rows = [unsealed(line, where) for where, line in whole_lines(path)[:done]]
+    if [row.get("update") for row in rows] != list(range(1, done + 1)):
+        raise BadFile(
+            f"{path} does not hold the rows of the updates 1 to {done} that the checkpoint is of: "
+            f"restore it, or delete {path.parent} to start over"
+        )
+    counts = {name: rows[-1].get(name, 0) for name in COUNTS} if rows else {}
+    for name, value in counts.items():
+        if value not in whole(0, LARGEST):
+            raise BadFile(f"{path}, line {done}: {name} is {str(value)[:60]}, expected a count")
+    return rows[-1] if rows else {}
 
 
 def scalars(row: dict[str, Any]) -> dict[str, float]:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from asg_env.policies.recurrent import RecurrentPolicy, State
+from asg_env.ranges import Range, whole
 
 
 @dataclass(frozen=True)
 class UpdateArgs:
     """The switches of an update."""
 
-    updates: int = 260
+    updates: Annotated[int, whole(1)] = 260
     """Meta-training episodes of each environment copy."""
-    lr: float | None = None
+    lr: Annotated[float | None, Range(above=0, at_most=1e6)] = None
     """Learning rate of the policy; None: 4e-3 * (260 / updates) ** 0.6, because few updates have
     to go far: 4e-3 for 260, 2e-2 for 16."""
     anneal: bool = True
     """Let the policy's learning rate fall to 0 linearly."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Optimizer of the policy; sgd has momentum .9 (paper)."""
-    gamma: float = 1.0
+    gamma: Annotated[float, Range(at_least=0, at_most=1)] = 1.0
     """Discount of later rewards (paper: 0)."""
     baseline: Literal["state", "copies", "none"] = "state"
     """What is subtracted from each decision's return. "copies": the other copies' mean. "state":
@@ -34,12 +35,12 @@ class UpdateArgs:
     per_step_credit: bool = True
     """Weigh each decision by its own return; False: the official quirk, where a broadcast weighs
     all of them by the mean return."""
-    floor: float = -float("inf")
+    floor: Annotated[float, Range(at_most=0, infinite=True)] = -float("inf")
     """What an episode can lose at most: its return so far counts as this where it lies below, so
     that a crash costs no more than any other failure."""
-    entropy: float = 0.0
+    entropy: Annotated[float, Range(at_least=0, at_most=1e6)] = 0.0
     """Weight of the entropy bonus at the start, nats; it falls to 0 linearly."""
-    clip: float = 1.0
+    clip: Annotated[float, Range(above=0, infinite=True)] = 1.0
     """Clip the norm of the policy's gradient; inf: never."""
 
 

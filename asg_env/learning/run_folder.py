@@ -3,10 +3,40 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from asg_env.files import write_atomic
+from asg_env.locks import alone
+from asg_env.sealed import read_object, write_object
+from asg_env.writing import drop_leftovers
+
+
+@contextmanager
+def only_run(folder: Path, args: dict[str, Any] | None = None) -> Iterator[None]:
+    """Be the only process that writes a folder, for a ``with`` block; see :func:`open_run`.
+
+    What killed processes left half written there is removed.
+
+    Args:
+        folder: made if it is not there.
+        args: the run's; None: the folder remembers none.
+
+    Raises:
+        InUse: another process writes there; the message says which one.
+        SystemExit: the folder cannot be written, or holds a run with other arguments.
+    """
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone(folder, f"--out {folder}"))
+        except OSError as error:
+            raise SystemExit(f"--out {folder} cannot be written: {error}") from error
+        drop_leftovers(folder)
+        if args is not None:
+            open_run(folder, args)
+        yield
 
 
 def open_run(folder: Path, args: dict[str, Any]) -> None:
@@ -20,13 +50,13 @@ def open_run(folder: Path, args: dict[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            write_atomic(path, (json.dumps(args, indent=1) + "\n").encode())
+            write_object(path, args)
     except OSError as error:
         raise SystemExit(f"--out {folder} cannot be written: {error}") from error
     try:
-        before = json.loads(path.read_text())
-    except ValueError as error:
-        raise SystemExit(f"{path} is damaged ({error}); delete {folder} to start over") from error
+        before = read_object(path)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{error}; to start over, delete {folder}") from error
     for name in args:
         if name != "out" and before.get(name) != args[name]:
             raise SystemExit(

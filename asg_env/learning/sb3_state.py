@@ -9,10 +9,12 @@ once a run has diverged and the copies no longer move in step) is written to a f
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -20,11 +22,35 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from asg_env.files import drop_leftovers, read_tensors, write_tensors
+from asg_env.files import BadFile, check_finite, read_tensors, write_tensors
 from asg_env.learning.checkpoint import FILE
+from asg_env.ranges import whole
+from asg_env.sealed import parse_json
+from asg_env.typed import LARGEST, from_fields
 
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")  # of the algorithm
+WRONG = (KeyError, TypeError, RuntimeError, ValueError, OverflowError, AttributeError, IndexError)
 BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What a training counts, and the best mean return of its evaluations so far."""
+
+    episodes: Annotated[int, whole(0)]
+    optimizer_steps: Annotated[int, whole(0, LARGEST)]
+    best: float | None
+
+
+@dataclass(frozen=True)
+class State:
+    """A checkpoint's JSON: ``copies`` have the number of an episode and whether it is under way."""
+
+    update: Annotated[int, whole(0)]
+    notes: Notes
+    copies: list[tuple[int, bool]]
+    counters: dict[str, int]
+    action_rng: dict[str, Any]
 
 
 def write_state(model: BaseAlgorithm, folder: Path, update: int, notes: dict[str, Any]) -> None:
@@ -60,36 +86,56 @@ def read_state(model: BaseAlgorithm, folder: Path) -> tuple[int, dict[str, Any]]
         None if there is no checkpoint.
 
     Raises:
-        ValueError: it is damaged, or of another model.
+        BadFile: it is damaged, or of another model.
     """
     path = folder / FILE
-    drop_leftovers(path)
     if not path.exists():
         return None
     try:
         loaded, metadata = read_tensors(path)
         tensors = {k: v.clone() for k, v in loaded.items()}  # in the file they are not aligned
-        state = json.loads(metadata["state"])
+        state = from_fields(State, parse_json(metadata.get("state", ""), "its state"))
+        _check(model, tensors, state)
         _restore(model, folder, tensors, state)
-        return int(state["update"]), state["notes"]
-    except (KeyError, TypeError, RuntimeError, ValueError, FileNotFoundError) as error:
-        raise ValueError(
+        return state.update, dataclasses.asdict(state.notes)
+    except (*WRONG, FileNotFoundError) as error:
+        raise BadFile(
             f"{path} is no whole checkpoint ({error}); delete {folder} to start over"
         ) from error
 
 
-def _restore(
-    model: BaseAlgorithm, folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]
-) -> None:
+def _check(model: BaseAlgorithm, tensors: dict[str, Tensor], state: State) -> None:
+    """Raise ValueError if numbers are not finite, or of another shape than the model needs."""
+    check_finite(tensors, FILE)
     envs = _normaliser(model)
-    for i, (episode, playing) in enumerate(state["copies"]):
-        path = _copy_file(folder, state["update"], i) if playing else None
+    if len(state.copies) != envs.num_envs or set(state.counters) != set(COUNTERS):
+        raise ValueError(f"it is of {len(state.copies)} copies, there are {envs.num_envs}")
+    by_copy = ("returns", "episode_returns", "episode_lengths", "last.starts")
+    seen, rows = envs.observation_space.shape or (), (envs.num_envs,)
+    shapes = dict.fromkeys(by_copy, rows) | {"last.observation": (*rows, *seen)}
+    shapes |= {"last.original": (*rows, *seen), "observation.mean": seen, "observation.var": seen}
+    shapes |= dict.fromkeys(("return.mean", "return.var", "return.count", "observation.count"), ())
+    buffer = getattr(model, "replay_buffer", None)
+    if buffer is not None:
+        size = len(tensors["buffer.rewards"])
+        if size > buffer.buffer_size:
+            raise ValueError(f"its replay buffer holds {size} decisions, at most all are played")
+        shapes |= {f"buffer.{n}": (size, *getattr(buffer, n).shape[1:]) for n in BUFFER}
+    for name, shape in shapes.items():
+        if tuple(tensors[name].shape) != shape:
+            raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, expected {shape}")
+
+
+def _restore(model: BaseAlgorithm, folder: Path, tensors: dict[str, Tensor], state: State) -> None:
+    envs = _normaliser(model)
+    for i, (episode, playing) in enumerate(state.copies):
+        path = _copy_file(folder, state.update, i) if playing else None
         envs.env_method("load_episode", episode, path, indices=i)
     _set_weights(model, tensors)
     _set_arrays(model, tensors)
-    for name, value in state["counters"].items():
+    for name, value in state.counters.items():
         setattr(model, name, value)
-    model.action_space.np_random.bit_generator.state = state["action_rng"]
+    model.action_space.np_random.bit_generator.state = state.action_rng
     _set_globals(tensors)
 
 

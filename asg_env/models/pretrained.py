@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from asg_env.models.resnet import CifarResNet
+from asg_env.models.weight_files import fitted, read_state
 from asg_env.registry import load_attribute
 from asg_env.seeding import isolated_rng
 
@@ -23,11 +20,9 @@ CIFAR = {f"cifar_resnet{depth}": depth for depth in (20, 32, 44, 56)}
 """Our CIFAR ResNets; 10 classes unless the weights say otherwise."""
 CIFAR_SIZE, IMAGENET_SIZE = 32, 224
 RANDOM = "random"
-COUNTER = ".num_batches_tracked"  # of batch norm: used in training mode only
+NAME = r"DEFAULT|[A-Z0-9]+(_[A-Z0-9]+)*_V\d+"  # as torchvision calls its weights
 AUXILIARY = ("aux1", "aux2", "AuxLogits")  # children of GoogLeNet and Inception
 TRANSFORMED = ("googlenet", "inception_v3")  # torchvision's weights expect their transform_input
-PREFIXES = ("module.",)  # that wrappers such as DataParallel put before parameter names
-WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which files keep the weights
 
 
 class Pretrained(NamedTuple):
@@ -60,17 +55,16 @@ def load_pretrained(
     Raises:
         FileNotFoundError, ValueError: saying what to pass instead.
     """
-    if isinstance(weights, str) and _is_name(weights):
-        network = _download(model, weights)
-    else:
-        network = build_network(model)
+    file = weight_file(model, weights)
+    named = file is None and weights != RANDOM
+    network = _download(model, str(weights)) if named else build_network(model)
     path = classifier or last_linear(network)
     if not isinstance(_submodule(network, path), nn.Linear):
         raise ValueError(f"classifier={path!r} of {model!r} is no nn.Linear")
     if weights == RANDOM:
         warnings.warn(f"{model} has random weights: there is no knowledge to keep", stacklevel=2)
-    elif not _is_name(weights):
-        network = _load_file(model, network, path, Path(weights).expanduser())
+    elif file is not None:
+        network = _load_file(model, network, path, file)
     return Pretrained(network.eval().requires_grad_(True), path)
 
 
@@ -110,12 +104,34 @@ def _submodule(network: nn.Module, path: str) -> nn.Module | None:
         return None
 
 
-def _is_name(weights: str | os.PathLike[str]) -> bool:
-    """Whether it is a name of torchvision's weights rather than a path."""
-    return (
-        isinstance(weights, str)
-        and re.fullmatch(r"DEFAULT|[A-Z0-9]+(_[A-Z0-9]+)*_V\d+", weights) is not None
+def weight_file(model: str, weights: str | os.PathLike[str]) -> Path | None:
+    """The absolute path of the file that ``weights`` means; None: a name, or ``"random"``.
+
+    A name of torchvision's weights for that model is one, whatever files there are; what only looks
+    like one is a file where there is one.
+    """
+    if weights == RANDOM:
+        return None
+    path = Path(os.path.abspath(os.path.expanduser(weights)))
+    if not (isinstance(weights, str) and re.fullmatch(NAME, weights)):
+        return path
+    if not path.is_file():
+        return None
+    if weights not in _weight_names(model):
+        return path
+    warnings.warn(
+        f"weights={weights!r} are torchvision's; the file of that name here is './{weights}'",
+        stacklevel=2,
     )
+    return None
+
+
+def _weight_names(model: str) -> list[str]:
+    """Names of torchvision's weights for a model; none for other models."""
+    if ":" in model or model in CIFAR:
+        return []
+    members = _torchvision(model).get_model_weights(model).__members__
+    return list(dict.fromkeys(["DEFAULT", *members]))
 
 
 def build_network(model: str, num_classes: int | None = None) -> nn.Module:
@@ -162,8 +178,7 @@ def _download(model: str, weights: str) -> nn.Module:
             f"weights={weights!r} are torchvision's, but model={model!r} is not: pass a file "
             "of weights, or 'random'"
         )
-    models = _torchvision(model)
-    known = dict.fromkeys(["DEFAULT", *models.get_model_weights(model).__members__])
+    models, known = _torchvision(model), _weight_names(model)
     if weights not in known:
         raise ValueError(f"weights={weights!r}: {model} has {', '.join(known)}, or a file")
     try:
@@ -179,68 +194,12 @@ def _download(model: str, weights: str) -> nn.Module:
 def _load_file(model: str, network: nn.Module, classifier: str, path: Path) -> nn.Module:
     """The network with a file's weights; rebuilt if they are for another number of classes."""
     own = network.state_dict()
-    state = {
-        k: v for k, v in read_state(path).items() if k in own or k.split(".")[0] not in AUXILIARY
-    }
+    found = read_state(path, own)
+    state = {k: v for k, v in found.items() if k in own or k.split(".")[0] not in AUXILIARY}
     rows = state.get(f"{classifier}.weight")
-    if rows is not None and len(rows) != len(own[f"{classifier}.weight"]) and ":" not in model:
+    wanted = own[f"{classifier}.weight"].shape
+    other = rows is not None and rows.shape != wanted and rows.shape[1:] == wanted[1:]
+    if rows is not None and other and len(rows) and ":" not in model:
         network = build_network(model, len(rows))
-        own = network.state_dict()
-    counters = {k: v for k, v in own.items() if k.endswith(COUNTER)}  # not in files before 2018
-    state = {**counters, **state}
-    missing = [k for k in own if k not in state]
-    unknown = [k for k in state if k not in own]
-    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
-    if missing or unknown or shapes:
-        raise ValueError(
-            f"{path} holds weights of another architecture than {model!r}: "
-            f"{len(missing)} parameters missing{_some(missing)}, {len(unknown)} unknown"
-            f"{_some(unknown)}, {len(shapes)} of another shape{_some(shapes)}"
-        )
-    network.load_state_dict(state)
+    network.load_state_dict(fitted(state, network.state_dict(), path, model))
     return network
-
-
-def _some(names: list[str]) -> str:
-    return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
-
-
-def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The state dict of a file; nothing in the file is executed.
-
-    Wrappers are taken off: a ``state_dict`` entry around it, and ``module.`` before every name.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is truncated, or holds something else.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no weight file {path}: expected safetensors or a PyTorch state dict, or a name of "
-            "torchvision's weights such as 'IMAGENET1K_V1', or 'random'"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is no whole weight file: {error}") from error
-    except Exception as error:  # pickle's UnpicklingError: content that weights_only refuses
-        raise ValueError(
-            f"{path} holds more than tensors, and is not loaded: save the model's state_dict()"
-        ) from error
-    return _unwrapped(content, path)
-
-
-def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
-    for key in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"{path} holds no state dict (names -> tensors)")
-    for prefix in PREFIXES:
-        if content and all(name.startswith(prefix) for name in content):
-            content = {name.removeprefix(prefix): value for name, value in content.items()}
-    return dict(content)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
-
-from asg_env.seeding import isolated_rng
 
 BACKBONE, HEAD = "backbone", "fc_new"  # names of the student's parts
 
@@ -44,9 +44,10 @@ class Student(nn.Module):
         parent, _, name = classifier.rpartition(".")
         setattr(self.backbone.get_submodule(parent), name, nn.Identity())
         self.fc_old = old.requires_grad_(False)
-        with isolated_rng(seed):
-            layers = nn.Linear(old.in_features, hidden), nn.ReLU(), nn.Linear(hidden, num_classes)
-            self.fc_new = nn.Sequential(*layers)
+        generator = torch.Generator().manual_seed(seed)
+        first = seeded_linear(old.in_features, hidden, generator)
+        last = seeded_linear(hidden, num_classes, generator)
+        self.fc_new = nn.Sequential(first, nn.ReLU(), last)
         self.eval()
 
     def forward(self, x: Tensor) -> Outputs:
@@ -60,3 +61,13 @@ class Student(nn.Module):
         last = self.fc_new[-1]
         assert isinstance(last, nn.Linear)
         return last.weight
+
+
+def seeded_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer with PyTorch's default initialisation, drawn from a generator of one's own:
+    the global one belongs to the caller, and to all threads."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+    bound = 1 / math.sqrt(inputs)
+    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer

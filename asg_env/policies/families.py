@@ -7,21 +7,26 @@ discrete actions have tenths only; ``constant_levels`` is a schedule with the sa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from asg_env.files import write_atomic
+from asg_env.files import BadFile
 from asg_env.policies.digest import digest
 from asg_env.policies.schedules import HAND_TUNED, cosine_factor, warmup_poly_factor
+from asg_env.ranges import Range, whole
+from asg_env.registry import check_choice
+from asg_env.sealed import read_object, write_object
+from asg_env.typed import from_fields
 
 LOWEST = 0.01  # of factors drawn log-uniformly
 FROZEN = 0.2  # share of the groups that a constant vector freezes, on average
 
+GROUPS = whole(0, 10_000)
+SHARE = Range(at_least=0, at_most=1)
 Parameters = Mapping[str, Any]
 
 
@@ -151,8 +156,8 @@ class TunedPolicy:
     """
 
     family: str
-    parameters: Parameters
-    groups: int
+    parameters: dict[str, Any]
+    groups: Annotated[int, GROUPS]
     name: str
 
     def __post_init__(self) -> None:
@@ -189,16 +194,34 @@ class TunedPolicy:
             "parameters": self.parameters,
             "groups": self.groups,
         }
-        write_atomic(path, (json.dumps({**content, "name": self.name}, indent=1) + "\n").encode())
+        write_object(path, {**content, "name": self.name})
 
 
 def load_tuned(path: Path) -> TunedPolicy:
-    """A policy that :meth:`TunedPolicy.save` wrote; ValueError if the file is none."""
+    """A policy that :meth:`TunedPolicy.save` wrote; BadFile if the file is none."""
     try:
-        fields = json.loads(path.read_text())
-        policy = TunedPolicy(**{k: v for k, v in fields.items() if k != "kind"})
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} holds no tuned schedule ({error})") from error
-    if policy.family not in FAMILIES:
-        raise ValueError(f"{path}: unknown family {policy.family!r}; known: {', '.join(FAMILIES)}")
+        fields = read_object(path)
+        policy = from_fields(TunedPolicy, {k: v for k, v in fields.items() if k != "kind"})
+        check_choice("family", policy.family, FAMILIES)
+        _check_parameters(policy)
+    except ValueError as error:
+        raise BadFile(f"{path} holds no tuned schedule: {error}") from error
     return policy
+
+
+def _check_parameters(policy: TunedPolicy) -> None:
+    """Raise ValueError unless the parameters are such as the family draws: all are in [0, 1]."""
+    example = FAMILIES[policy.family].draw(np.random.default_rng(0), policy.groups)
+    if set(policy.parameters) != set(example):
+        raise ValueError(
+            f"parameters {', '.join(policy.parameters)}; {policy.family} has {', '.join(example)}"
+        )
+    for name, drawn in example.items():
+        value = policy.parameters[name]
+        if isinstance(value, list) != isinstance(drawn, list):
+            raise ValueError(f"{name} is {str(value)[:60]}, expected something like {drawn}")
+        numbers = value if isinstance(value, list) else [value]
+        if isinstance(drawn, list) and len(numbers) != len(drawn):
+            raise ValueError(f"{name} has {len(numbers)} numbers, expected {len(drawn)}")
+        if not all(number in SHARE for number in numbers):
+            raise ValueError(f"{name} is {str(value)[:60]}, expected {SHARE.words}")

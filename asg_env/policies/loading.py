@@ -6,17 +6,19 @@ version wrote name no kind: a tuned schedule has a ``"family"``, all others are 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from asg_env.policies.base import Policy, check_policy
 from asg_env.policies.families import load_tuned
+from asg_env.policies.files import blamed_on_version
 from asg_env.policies.official import SUFFIXES
 from asg_env.policies.recurrent import LearnedPolicy, load_policy
 from asg_env.policies.schedules import SCHEDULES, SchedulePolicy
 from asg_env.registry import Registry
+from asg_env.sealed import parse_json, read_object
+from asg_env.trust import check_arguments, check_module
 
 Loader = Callable[[Path, bool | None, str], Policy]
 """``loader(path, greedy, name)``: ``path`` is the folder, or the file that was asked for;
@@ -31,8 +33,8 @@ def load(name: str | Path, greedy: bool | None = None, trust: Collection[str] = 
             a schedule is ``./NAME``.
         greedy: a learned policy does not explore; False: it samples, and its name says so. None:
             as it was made for.
-        trust: modules that a policy's file may name as its loader, in ``"module:attribute"``: a
-            file chooses no code without the caller's word.
+        trust: modules that a policy's file may name, as its loader or in the environment's
+            arguments, in ``"module:attribute"``: a file chooses no code without the caller's word.
 
     Raises:
         ValueError: neither a schedule nor a file, the file is damaged, of an unknown kind, or names
@@ -50,6 +52,7 @@ def load(name: str | Path, greedy: bool | None = None, trust: Collection[str] = 
         )
     policy = _loader(path, trust)(path, greedy, path.resolve().name if path.is_dir() else path.stem)
     check_policy(policy)
+    check_arguments(policy.env_kwargs, f"{description_path(path)}: env_kwargs", trust)
     if not getattr(policy, "greedy", True):
         policy.name += "_sampled"
     return policy
@@ -58,12 +61,7 @@ def load(name: str | Path, greedy: bool | None = None, trust: Collection[str] = 
 def _loader(path: Path, trust: Collection[str]) -> Loader:
     """Who loads the policy of a folder or file."""
     kind = policy_kind(path)
-    module = kind.partition(":")[0]
-    if ":" in kind and module not in trust:
-        raise ValueError(
-            f"{description_path(path)}: its kind {kind!r} runs code of the module {module!r}: if "
-            f"you trust it, say so: --trust {module} (in Python: trust=({module!r},))"
-        )
+    check_module(kind, f"{description_path(path)}: its kind", trust)
     try:
         return POLICY_KINDS.find(kind)
     except (ValueError, TypeError) as error:
@@ -84,12 +82,14 @@ def description_path(path: Path) -> Path:
 
 
 def _description(path: Path) -> dict[str, Any]:
-    """What a JSON file says, or nothing: whoever loads it then says what is wrong."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    """What a JSON file says; nothing if there is none: whoever loads it then says so."""
+    if not path.is_file():
         return {}
-    return found if isinstance(found, dict) else {}
+    with blamed_on_version(path):
+        found = parse_json(path.read_bytes(), str(path))
+        if not isinstance(found, dict):
+            raise ValueError(f"expected a JSON object, found a {type(found).__name__}")
+    return found
 
 
 # -- the kinds -------------------------------------------------------------------------------------
@@ -110,8 +110,9 @@ def _family(path: Path, greedy: bool | None, name: str) -> Policy:
 
 def _schedule(path: Path, greedy: bool | None, name: str) -> Policy:
     """A baseline: ``{"kind": "schedule", "schedule": a key of SCHEDULES}``."""
-    about = _description(description_path(path))
-    return SchedulePolicy(about.get("schedule", ""), name)
+    where = description_path(path)
+    with blamed_on_version(where):
+        return SchedulePolicy(read_object(where).get("schedule", ""), name)
 
 
 def _sb3(path: Path, greedy: bool | None, name: str) -> Policy:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import io
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from asg_env.files import BadFile
 
 SUFFIXES = (".pth", ".pt")  # what tells such a file from one of ours
 ENCODERS = 5  # of the format: one for each global signal
@@ -41,7 +44,7 @@ def read_official(path: Path) -> OfficialWeights:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is truncated or of another format, keys are missing or unknown, or a tensor
+        BadFile: it is truncated or of another format, keys are missing or unknown, or a tensor
             has a shape that does not fit the others or holds something that is no finite number.
     """
     if not path.is_file():
@@ -49,12 +52,13 @@ def read_official(path: Path) -> OfficialWeights:
     try:
         return _translated(_flat_dict(path))
     except (ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} is no published policy checkpoint: {error}") from error
+        raise BadFile(f"{path} is no published policy checkpoint: {error}") from error
 
 
 def _flat_dict(path: Path) -> dict[str, Tensor]:
     content = path.read_bytes()
     try:
+        _check_zip(content)
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # of a damaged file torch raises nearly anything
         reason = str(error).strip().partition("\n")[0]
@@ -68,6 +72,16 @@ def _flat_dict(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise ValueError(f"expected a flat dict of tensors, found {_described(loaded)}")
     return dict(loaded)
+
+
+def _check_zip(content: bytes) -> None:
+    """Raise ValueError if a part of a zip archive (torch's format since 1.6) does not fit its
+    checksum, at which torch does not look."""
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if (part := archive.testzip()) is not None:
+            raise ValueError(f"{part} in it does not fit its checksum")
 
 
 def _described(loaded: Any) -> str:
@@ -93,6 +107,9 @@ def _translated(found: Mapping[str, Tensor]) -> OfficialWeights:
     for key, shape in expected.items():
         if tuple(found[key].shape) != shape:
             raise ValueError(f"{key} has shape {tuple(found[key].shape)}, expected {shape}")
+        whole = found[key].nbytes <= found[key].untyped_storage().nbytes()
+        if not whole or found[key].layout != torch.strided:
+            raise ValueError(f"{key} is no plain tensor: it claims more than the file holds")
         if not (found[key].is_floating_point() and found[key].isfinite().all()):
             raise ValueError(f"{key} holds something that is no finite number")
     return OfficialWeights(**counts, weights={_our_name(k): v for k, v in found.items()})

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from asg_env.files import read_tensors, write_atomic
+from asg_env.files import check_like
+from asg_env.isolation import isolated
 from asg_env.policies.digest import digest
+from asg_env.policies.files import blamed_on_version, read_policy, write_policy
 from asg_env.policies.official import SUFFIXES, read_official
+from asg_env.ranges import whole
 from asg_env.seeding import isolated_rng
+from asg_env.typed import from_fields
 
 GLOBAL_SIGNALS = 5  # CE, KL, progress, mean and std of the head's last weight
 ACTION_OF = {11: "discrete", 7: "log"}  # levels -> what they mean
@@ -32,13 +34,13 @@ class PolicyArgs:
 
     observation: str
     """Name of the observation set that it reads."""
-    signals: int
+    signals: Annotated[int, whole(0, 1000)]
     """Numbers that it reads for each layer group."""
-    groups: int
+    groups: Annotated[int, whole(1, 10_000)]
     """Layer groups it was trained on."""
-    levels: int = LEVELS
+    levels: Annotated[int, whole(2, 10_000)] = LEVELS
     """Discrete LR scales."""
-    hidden: int = 20
+    hidden: Annotated[int, whole(1)] = 20
     """Hidden size of each LSTM (paper)."""
     heads: Literal["separate", "shared"] = "separate"
     """``separate``: one head for each layer group (paper). ``shared``: one head for all, which also
@@ -46,7 +48,7 @@ class PolicyArgs:
     scale: Literal["categorical", "ordinal"] = "categorical"
     """``categorical``: a logit for each level (paper). ``ordinal``: a mean and a width for each
     group, the levels' probabilities follow a Gaussian: neighbouring levels learn together."""
-    head_hidden: int = 0
+    head_hidden: Annotated[int, whole(0)] = 0
     """Width of a hidden layer in each head; 0: linear (paper)."""
     skip: bool = False
     """Each head also sees the global signals themselves, not only the LSTMs' outputs."""
@@ -219,6 +221,7 @@ class LearnedPolicy:
         about = {**dataclasses.asdict(self.network.args), "greedy": self.greedy}
         return digest(about, self.network.state_dict())
 
+    @isolated
     def begin(
         self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
     ) -> None:
@@ -237,6 +240,7 @@ class LearnedPolicy:
         self._state = self.network.initial_state(1)
         self._generator = torch.Generator().manual_seed(seed)
 
+    @isolated
     def logits(self, observation: np.ndarray) -> Tensor:
         """The logits (G, levels) of the episode's next decision; the state moves on."""
         with torch.inference_mode():
@@ -245,6 +249,7 @@ class LearnedPolicy:
             self._state = state
         return logits[0, 0]
 
+    @isolated
     def act(self, observation: np.ndarray) -> np.ndarray:
         """The level (G,) int64 of each group; the scale (G,) float32 if there are not 11 levels."""
         logits, args = self.logits(observation), self.network.args
@@ -275,14 +280,11 @@ def sample(logits: Tensor, generator: torch.Generator) -> Tensor:
 
 def save_policy(network: RecurrentPolicy, folder: Path, stem: str = "policy") -> Path:
     """Write ``STEM.safetensors`` and ``STEM.json``; return the former's path."""
-    path = folder / f"{stem}.safetensors"
     about = {"kind": "recurrent", **dataclasses.asdict(network.args)}
-    text = json.dumps(about, indent=1) + "\n"
-    write_atomic(path.with_suffix(".json"), text.encode())
-    write_atomic(path, save(network.state_dict()))
-    return path
+    return write_policy(folder, stem, about, network.state_dict())
 
 
+@isolated
 def load_policy(path: str | Path) -> RecurrentPolicy:
     """Read a policy that :func:`save_policy` wrote, or that the paper's authors published.
 
@@ -291,25 +293,37 @@ def load_policy(path: str | Path) -> RecurrentPolicy:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is truncated, or the weights do not fit the arguments.
+        BadFile: a file is damaged, or the weights do not fit the arguments.
     """
     path = Path(path)
     if path.suffix in SUFFIXES and not path.is_dir():
         return load_official_policy(path)
-    path = path / "policy.safetensors" if path.is_dir() else path.with_suffix(".safetensors")
-    for file in (path, path.with_suffix(".json")):
-        if not file.is_file():
-            raise FileNotFoundError(f"no policy file {file}; agents/reinforce.py writes it")
-    try:
-        fields = json.loads(path.with_suffix(".json").read_text())
-        args = PolicyArgs(**{k: v for k, v in fields.items() if k != "kind"})
+    path = path / "policy.json" if path.is_dir() else path
+    about, tensors, where = read_policy(path, "agents/reinforce.py")
+    with blamed_on_version(where):
+        args = from_fields(PolicyArgs, {k: v for k, v in about.items() if k != "kind"})
+        _check_sizes(args, tensors)
         network = RecurrentPolicy(args)
-        network.load_state_dict(read_tensors(path)[0])
-    except (TypeError, RuntimeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is no policy of this version: {error}") from error
+        check_like(tensors, network.state_dict(), where.with_suffix(".safetensors").name)
+        network.load_state_dict(tensors)
     return network
 
 
+def _check_sizes(args: PolicyArgs, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError if a size is not that of the tensors, before anything is made of it."""
+    heads = len({name.split(".")[1] for name in tensors if name.startswith("heads.")})
+    if args.heads == "separate" and heads != args.groups:
+        raise ValueError(f"groups is {args.groups}, there are weights of {heads} heads")
+    rows = {"encoders.0.weight_ih_l0": ("hidden", 4 * args.hidden)}
+    if args.head_hidden:
+        rows["heads.0.0.weight"] = ("head_hidden", args.head_hidden)
+    for tensor, (name, expected) in rows.items():
+        found = tensors[tensor].shape[:1] if tensor in tensors else ()
+        if list(found) != [expected]:
+            raise ValueError(f"{name} is {getattr(args, name)}, {tensor} has rows {list(found)}")
+
+
+@isolated
 def load_official_policy(path: str | Path) -> RecurrentPolicy:
     """Read a published checkpoint. The policy acts as published: on the paper's observation, with
     the LSTM state never carried (official quirk), and sampled.
@@ -328,6 +342,7 @@ def load_official_policy(path: str | Path) -> RecurrentPolicy:
         greedy=False,
         critic=True,
     )
-    network = RecurrentPolicy(args)
-    network.load_state_dict(official.weights)
+    with blamed_on_version(Path(path)):
+        network = RecurrentPolicy(args)
+        network.load_state_dict(official.weights)
     return network

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, from_numpy, nn
 
 from asg_env.control.actions import LEVELS
-from asg_env.files import read_tensors, write_atomic, write_tensors
+from asg_env.files import check_like
+from asg_env.isolation import isolated
 from asg_env.policies.digest import digest
+from asg_env.policies.files import blamed_on_version, read_policy, write_policy
 from asg_env.policies.sb3_algorithms import ALGORITHMS
+from asg_env.ranges import whole
 from asg_env.registry import check_choice
 from asg_env.seeding import isolated_rng
+from asg_env.typed import from_fields
 
 KIND = "sb3"  # what the JSON says, so that no other policy is taken for one of these
 NETWORK = "policy."  # prefix of the network's tensors, beside the normalisation's
@@ -65,6 +69,27 @@ class Description:
     clip: float = 10.0
     epsilon: float = 1e-8
     kind: str = KIND
+
+    def check(self) -> None:
+        """Raise ValueError if a value is none that a training could have written."""
+        check_choice("algorithm", self.algorithm, ALGORITHMS)
+        check_choice("kind", self.kind, (KIND,))
+        size = len(self.observation_names)
+        if not self.group_names or not len(self.low) == len(self.high) == size > 0:
+            raise ValueError(f"low and high do not fit {size} observations")
+        if not all(low < high for low, high in zip(self.low, self.high, strict=True)):
+            raise ValueError("low is not below high")
+        if not (self.clip > 0 and 0 < self.epsilon < 1 and 0 <= self.noise < 100):
+            raise ValueError("clip, epsilon or noise is out of range")
+        settings = {name: one.value for name, one in ALGORITHMS[self.algorithm].network.items()}
+        if set(self.network) != {"net_arch", *settings}:
+            raise ValueError(f"network {self.network}: expected net_arch, {', '.join(settings)}")
+        for name, usual in settings.items():
+            if type(self.network[name]) is not type(usual):
+                raise ValueError(f"network {name}={self.network[name]!r}: expected as {usual!r}")
+        widths = self.network["net_arch"]
+        if not isinstance(widths, list) or not all(width in whole(1) for width in widths):
+            raise ValueError(f"network net_arch={str(widths)[:60]}: expected whole numbers >= 1")
 
     @property
     def action(self) -> str:
@@ -180,6 +205,7 @@ class SB3Policy:
         scaled = (observation - self.mean) / np.sqrt(self.var + own.epsilon)
         return np.clip(scaled, -own.clip, own.clip).astype(np.float32)
 
+    @isolated
     def act(self, observation: np.ndarray) -> np.ndarray:
         """The level (G,) int64 of each group, or the scale (G,) float32."""
         seed = int(self._rng.integers(2**31))
@@ -201,11 +227,7 @@ class SB3Policy:
 def save_sb3_policy(policy: SB3Policy, folder: Path, stem: str = "policy") -> Path:
     """Write ``STEM.safetensors`` (weights, mean and var) and ``STEM.json``; return the former's
     path."""
-    path = folder / f"{stem}.safetensors"
-    text = json.dumps(dataclasses.asdict(policy.description), indent=1) + "\n"
-    write_atomic(path.with_suffix(".json"), text.encode())
-    write_tensors(path, _tensors(policy), {})
-    return path
+    return write_policy(folder, stem, dataclasses.asdict(policy.description), _tensors(policy))
 
 
 def _tensors(policy: SB3Policy) -> dict[str, Tensor]:
@@ -214,6 +236,7 @@ def _tensors(policy: SB3Policy) -> dict[str, Tensor]:
     return {**weights, "mean": from_numpy(policy.mean), "var": from_numpy(policy.var)}
 
 
+@isolated
 def load_sb3_policy(path: Path, greedy: bool | None = None, name: str = "sb3") -> SB3Policy:
     """Read a policy that :func:`save_sb3_policy` wrote; nothing in the files is executed, and the
     algorithm is looked up in ALGORITHMS.
@@ -223,18 +246,30 @@ def load_sb3_policy(path: Path, greedy: bool | None = None, name: str = "sb3") -
         greedy, name: see :class:`SB3Policy`.
 
     Raises:
-        ValueError: a file is damaged, or its numbers do not fit.
+        FileNotFoundError: a file is missing.
+        BadFile: a file is damaged, or its numbers do not fit.
     """
-    try:
-        description = Description(**json.loads(path.with_suffix(".json").read_text()))
-        check_choice("algorithm", description.algorithm, ALGORITHMS)
-        tensors, _ = read_tensors(path)
+    about, tensors, where = read_policy(path, "agents/sb3.py")
+    with blamed_on_version(where):
+        description = from_fields(Description, about)
+        description.check()
+        _check_sizes(description, tensors)
         network: nn.Module = description.build()
-        mean, var = tensors["mean"].numpy(), tensors["var"].numpy()
-        if not mean.shape == var.shape == (len(description.observation_names),):
-            raise ValueError("mean and var do not fit the observation")
-        weights = {k.removeprefix(NETWORK): v for k, v in tensors.items() if NETWORK in k[:7]}
-        network.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError, ValueError, AssertionError) as error:
-        raise ValueError(f"{path} is no policy of this version: {error}") from error
+        size = torch.empty(len(description.observation_names), dtype=torch.float64)
+        own = {f"{NETWORK}{k}": v for k, v in network.state_dict().items()}
+        expected = {**own, "mean": size, "var": size}
+        check_like(tensors, expected, where.with_suffix(".safetensors").name)
+        network.load_state_dict({k.removeprefix(NETWORK): tensors[k] for k in own})
+        if not (tensors["var"] >= 0).all():
+            raise ValueError("a variance is below 0")
+    mean, var = tensors["mean"].numpy(), tensors["var"].numpy()
     return SB3Policy(description, network, mean, var, greedy, name)
+
+
+def _check_sizes(description: Description, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError if a layer is wider than any of the tensors, before it is made."""
+    largest = max((max(value.shape, default=0) for value in tensors.values()), default=0)
+    network = description.network
+    declared = [*network["net_arch"], 4 * network.get("lstm_hidden_size", 0)]
+    if len(network["net_arch"]) > len(tensors) or any(size > largest for size in declared):
+        raise ValueError(f"network {network} is larger than the weights")

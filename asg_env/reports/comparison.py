@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ import numpy as np
 from asg_env.envs.rendering import draw_scales
 from asg_env.evaluation.records import Record
 from asg_env.evaluation.selection import SELECTIONS, Evaluation
-from asg_env.files import write_atomic
 from asg_env.policies.schedules import SCHEDULES
 from asg_env.reports.statistics import mean_ci95, no_interval
 from asg_env.reports.table import Column, Entry, Table, named
+from asg_env.reports.trainings import read_metrics
+from asg_env.writing import write_atomic
 
 METRICS = ("return", "accuracy", "retention")
 ON_TARGET = METRICS[1:]
@@ -105,8 +105,7 @@ def write_report(records: Sequence[Record], out: Path, reference: str) -> str:
     text = comparison_table(rows, reference, about(records)).write(out)
     plot_lr(by_policy(records)[reference], out / "lr_over_time.png")
     if (out / "metrics.jsonl").exists():
-        lines = (out / "metrics.jsonl").read_text().splitlines()
-        metrics = [json.loads(line) for line in lines]
+        metrics = read_metrics(out / "metrics.jsonl", "return")
         plot_learning(metrics, records, out / "learning_curve.png")
     return text
 

@@ -8,6 +8,7 @@ An entry is a flat dictionary, one for each row and metric: who (``name``, ...),
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from asg_env.files import write_atomic
+from asg_env.data.names import shown
 from asg_env.reports.statistics import Interval
+from asg_env.writing import write_atomic
 
 Entry = Mapping[str, Any]
 Unit = Literal["", "%", "points"]
@@ -129,11 +131,12 @@ class Table:
     def markdown(self) -> str:
         """For people; without an end of line."""
         parts = [self._part(number) for number in range(len(self.parts))]
-        return "\n\n".join(filter(None, [self.heading, *parts, self.note]))
+        around = [_without_tags(text) for text in (self.heading, self.note)]
+        return "\n\n".join(filter(None, [around[0], *parts, around[1]]))
 
     def _part(self, number: int) -> str:
-        titles = [column.title for column in self.parts[number]]
-        texts = [[cell.text for cell in row] for row in self.cells(number)]
+        titles = [escaped(column.title) for column in self.parts[number]]
+        texts = [[escaped(cell.text) for cell in row] for row in self.cells(number)]
         lines = [titles, ["---"] * len(titles), *texts]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -160,6 +163,15 @@ class Table:
 
 def _parts(columns: Sequence[Any]) -> Sequence[Sequence[Column]]:
     return [columns] if columns and isinstance(columns[0], Column) else columns
+
+
+def escaped(text: str) -> str:
+    """A text in one cell of a Markdown table: in one line, without bars of its own and HTML."""
+    return _without_tags(shown(re.sub(r"\s*\n\s*", " ", text))).replace("|", "\\|")
+
+
+def _without_tags(text: str) -> str:
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
 def named(title: str, field: str = "name") -> Column:

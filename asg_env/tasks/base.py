@@ -8,10 +8,11 @@ classes.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 from asg_env.registry import Registry
 from asg_env.tasks.problem import SPLITS, Problem
@@ -40,6 +41,14 @@ class Task(ABC):
 
     name: str
     defaults: Defaults
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """Pickled, and copied, by the name that it has in its class's module, if it has one there;
+        else by value."""
+        for name, value in vars(sys.modules[type(self).__module__]).items():
+            if value is self:
+                return name
+        return super().__reduce_ex__(protocol)
 
     @abstractmethod
     def variants(self, split: str) -> Sequence[str]:

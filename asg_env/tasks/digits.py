@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from asg_env.data.splits import TensorSplit
+from asg_env.isolation import isolated
 from asg_env.models.groups import resnet_groups
 from asg_env.models.resnet import CifarResNet
 from asg_env.seeding import isolated_rng
@@ -81,6 +82,7 @@ class Handwriting(NamedTuple):
 
 
 @lru_cache(maxsize=1)
+@isolated
 def load_handwriting() -> Handwriting:
     """The UCI handwritten digits that scikit-learn carries."""
     from sklearn.datasets import load_digits  # slow to import, needed only here
@@ -131,6 +133,7 @@ class DigitsTask(EmbeddedTask):
     table = VARIANTS
 
     @cache  # noqa: B019 - one DigitsTask lives as long as the process
+    @isolated
     def load(self, variant: str | None) -> Problem:
         """Render the source, load the teacher and the handwriting of one variant."""
         self.check_variant(variant)

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from asg_env.isolation import isolated
+
 TRAIN_FONTS = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
     *("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique"),
@@ -49,6 +51,7 @@ class RenderedDigits(NamedTuple):
 
 
 @cache
+@isolated
 def glyph(font: str, digit: int, thicker: int = 0) -> Tensor:
     """The digit drawn with one font, (CANVAS, CANVAS) float32 in [0, 1], centred, margin 1/8.
 

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import NoneType
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from asg_env.data.copies import check_apart, together, warn_of_two_labels
 from asg_env.data.decode import Transform
 from asg_env.data.files import FileList, held_out
 from asg_env.data.image_split import ImageSplit, LoaderSettings
+from asg_env.isolation import isolated
 from asg_env.models.groups import GroupsLike, student_groups
 from asg_env.models.pretrained import (
     Pretrained,
     evaluation_resize,
     input_size,
     load_pretrained,
+    weight_file,
 )
 from asg_env.models.student import Student
 from asg_env.tasks.base import Defaults, Problem, Task
 
 HEAD_WIDTH = 512  # of the new head's hidden layer (paper)
+PLACES = ("none", "memory", "auto")  # values of cache= that name no folder
 LARGE = 64  # pixels from which channels_last pays
 
 
@@ -75,6 +81,16 @@ class ImageSettings:
         number = isinstance(self.held_out, (int, float)) and 0 < self.held_out < 1 / 3
         self._expect("held_out", number, "a share in (0, 1/3)")
         self.loader.check()
+        self._resolve()
+
+    def _resolve(self) -> None:
+        """Make paths absolute: the working directory may be another one when they are used."""
+        if os.fspath(self.cache) not in PLACES:
+            cache = os.path.abspath(os.path.expanduser(self.cache))
+            object.__setattr__(self, "cache", cache)
+        path = weight_file(self.model, self.weights)
+        if path is not None:
+            object.__setattr__(self, "weights", os.fspath(path))
 
     def _expect(self, name: str, fine: bool, expected: str) -> None:
         if not fine:
@@ -83,13 +99,13 @@ class ImageSettings:
     @property
     def loader(self) -> LoaderSettings:
         """The part that the loader reads."""
-        return LoaderSettings(self.workers, os.path.expanduser(self.cache), self.on_error)
+        return LoaderSettings(self.workers, os.fspath(self.cache), self.on_error)
 
     @property
     def cache_folder(self) -> Path | None:
         """The folder to keep things in, or None."""
         cache = os.fspath(self.cache)
-        return None if cache in ("none", "memory", "auto") else Path(cache).expanduser()
+        return None if cache in PLACES else Path(cache)
 
 
 class ImageFilesTask(Task):
@@ -104,7 +120,11 @@ class ImageFilesTask(Task):
         settings: how they are read, and the network.
         defaults: of the environment's arguments.
         object_of: what a source image shows, by its path; see
-            :func:`~asg_env.data.files.held_out`.
+            :func:`~asg_env.data.files.held_out`. Images of equal content count as one object, so
+            that they are on one side of that split.
+
+    Raises:
+        ValueError: source, target and retention share an image, or a class has too few.
     """
 
     def __init__(
@@ -123,7 +143,20 @@ class ImageFilesTask(Task):
         self.defaults = dataclasses.replace(defaults, channels_last=self.size >= LARGE)
         self.source, self.target, self.retention = source, target, retention
         self.settings = settings
+        lists = {"source": source, "target": target, "retention": retention}
+        groups = check_apart({name: files for name, files in lists.items() if files is not None})
+        warn_of_two_labels(source, groups)
+        object_of = together(source, groups, object_of)
         self.parts: tuple[np.ndarray, ...] = held_out(source, settings.held_out, 0, object_of)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """Pickled without the images that it loaded; see :func:`shared`."""
+        state = {name: value for name, value in vars(self).items() if name != "_problem"}
+        return _rebuilt, (type(self), state)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ImageFilesTask:
+        """Itself: all copies of what uses it share its images."""
+        return self
 
     def variants(self, split: str) -> Sequence[str]:
         """None: there is one data set."""
@@ -135,6 +168,7 @@ class ImageFilesTask(Task):
         return self._problem
 
     @cached_property
+    @isolated
     def _problem(self) -> Problem:
         settings = self.settings
         made = load_pretrained(settings.model, settings.weights, settings.classifier)
@@ -166,6 +200,35 @@ class ImageFilesTask(Task):
             transform=transform,
             teacher_folder=settings.cache_folder,
         )
+
+
+_tasks: dict[tuple[str, ...], ImageFilesTask] = {}  # of this process, the last few
+_lock = threading.Lock()
+
+
+def shared(task: ImageFilesTask) -> ImageFilesTask:
+    """An equal task that this process has made already and may have loaded, or this one."""
+    lists: list[FileList] = [x for x in (task.source, task.target, task.retention) if x]
+    settings = repr(task.settings), _stamp(task.settings.weights)
+    key = (task.name, *settings, *(f"{x.root} {x.content_key}" for x in lists))
+    with _lock:
+        task = _tasks.pop(key, task)
+        _tasks[key] = task
+        while len(_tasks) > 4:
+            del _tasks[next(iter(_tasks))]
+    return task
+
+
+def _stamp(path: str | os.PathLike[str]) -> str:
+    """What changes when a file does; "" where there is none."""
+    found = Path(path).expanduser()
+    return f"{found.stat().st_size} {found.stat().st_mtime_ns}" if found.is_file() else ""
+
+
+def _rebuilt(kind: type[ImageFilesTask], state: dict[str, Any]) -> ImageFilesTask:
+    task = kind.__new__(kind)
+    vars(task).update(state)
+    return shared(task)
 
 
 def _check_retention(files: FileList, made: Pretrained) -> None:

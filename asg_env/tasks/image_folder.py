@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from asg_env.data.files import FileList, read_class_folders
+from asg_env.data.names import shown
 from asg_env.tasks.base import Defaults
 from asg_env.tasks.image_files import ImageFilesTask, ImageSettings
 
@@ -41,8 +42,14 @@ def image_folder_task(
     source, target = read_class_folders(source_root), read_class_folders(target_root)
     _check_classes(source, target)
     retention = None if retention_root is None else read_class_folders(retention_root)
-    dataset = f"{Path(source_root).name} -> {Path(target_root).name}"
+    dataset = f"{_name(source_root)} -> {_name(target_root)}"
     return ImageFilesTask("image_folder", dataset, source, target, retention, settings, DEFAULTS)
+
+
+def _name(root: str | os.PathLike[str]) -> str:
+    """A folder's own name, for people; also of ``"."`` and ``".."``."""
+    name = Path(root).name
+    return shown(name if name not in ("", "..") else Path(root).resolve().name)
 
 
 def _check_roots(**roots: str | os.PathLike[str] | None) -> None:
@@ -61,7 +68,7 @@ def _check_classes(source: FileList, target: FileList) -> None:
         only = [
             f"only in {a.root}: {', '.join(names)}"
             for a, b in ((source, target), (target, source))
-            if (names := [n for n in a.classes if n not in b.classes])
+            if (names := [shown(n) for n in a.classes if n not in b.classes])
         ]
         raise ValueError(
             f"source and target must have the same class folders; {'; '.join(only)}: rename or "

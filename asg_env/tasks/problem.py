@@ -72,6 +72,10 @@ class Problem:
     _kept: dict[str, Any] = field(default_factory=dict, repr=False)
     _placed: dict[Compute, Problem] = field(default_factory=dict, repr=False)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Problem:
+        """Itself: all copies of what uses it share it."""
+        return self
+
     def student(self, seed: int) -> Student:
         """A fresh student around a copy of the network; the seed is that of the new head."""
         return Student(self.network, self.classifier, len(self.classes), self.hidden, seed)
@@ -106,6 +110,7 @@ class Problem:
     def _teacher_pass(self, name: str) -> Tensor:
         data = self.splits[name]
         kept = self._teacher_cache(data, (len(data), self.old_classes))
+        kept.good(np.arange(len(data)))  # what is damaged is made again
         if not self._still_true(data, kept):
             kept.filled[:] = False
         todo = [c for c in torch.arange(len(data)).split(data.chunk) if not kept.filled[c].all()]

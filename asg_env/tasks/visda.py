@@ -36,7 +36,7 @@ def read_visda(data_root: str | os.PathLike[str]) -> tuple[FileList, FileList]:
         FileNotFoundError: naming what is missing and how to get it.
         ValueError: a malformed list.
     """
-    root = Path(data_root).expanduser()
+    root = Path(os.path.abspath(os.path.expanduser(data_root)))
     for part in ("train", "validation"):
         if not (root / part / "image_list.txt").is_file():
             raise FileNotFoundError(

@@ -31,7 +31,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from asg_env.data.decode import IMAGENET_MEAN, IMAGENET_STD
 from asg_env.data.splits import TensorSplit
+from asg_env.isolation import isolated
 from asg_env.models.groups import resnet_groups
 from asg_env.models.resnet import CifarResNet
 from asg_env.seeding import cpu_threads, isolated_rng
@@ -42,8 +44,6 @@ from asg_env.tasks.render.scenes import Photo, clean_images, photo_images
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "models" / "weights" / "visda_standin"
 CLASSES = tuple(NEW_OBJECTS)
-IMAGENET_MEAN = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
-IMAGENET_STD = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
 MODELS = {"train": 12, "inner_valid": 4, "outer_valid": 4}
 """CAD models of a class in each source split, all of them different; shown from many sides."""
 SOURCE_SPAN, TARGET_SPAN, OLD_SPAN = (0.0, 0.65), (0.35, 1.0), (0.0, 1.0)
@@ -96,7 +96,8 @@ def _split(images: list[Tensor], rng: np.random.Generator, count: int | None = N
     """``count`` (None: all) preprocessed images in random order; ``images[k]`` has label k."""
     labels = torch.repeat_interleave(torch.arange(len(images)), len(images[0]))
     order = torch.from_numpy(rng.permutation(len(labels)))[:count]
-    return TensorSplit(((torch.cat(images) - IMAGENET_MEAN) / IMAGENET_STD)[order], labels[order])
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
+    return TensorSplit(((torch.cat(images) - mean) / std)[order], labels[order])
 
 
 def source_splits(classes: Sequence[str], views: int, seed: int) -> dict[str, TensorSplit]:
@@ -151,6 +152,7 @@ class VisdaStandinTask(EmbeddedTask):
     table = VARIANTS
 
     @cache  # noqa: B019 - one VisdaStandinTask lives as long as the process
+    @isolated
     def load(self, variant: str | None) -> Problem:
         """Render the images of one variant and load the teacher."""
         self.check_variant(variant)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from asg_env.registry import Registry
 
 MOMENTUM = "momentum_buffer"  # how SGD calls it
+OPTIMIZER_STATE = ("momentum.", "optimizer.")  # how the names of its tensors begin
 
 
 class OfficialSGD(torch.optim.Optimizer):
@@ -86,14 +87,17 @@ def optimizer_tensors(
 def load_optimizer_tensors(
     optimizer: torch.optim.Optimizer, params: Sequence[Tensor], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Take over what :func:`optimizer_tensors` gave."""
+    """Take over what :func:`optimizer_tensors` gave; ValueError if a tensor does not fit."""
     optimizer.state.clear()
     for name, value in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind not in ("momentum", "optimizer"):
+        if not name.startswith(OPTIMIZER_STATE):
             continue
-        index, _, key = rest.partition(".")
+        index, _, key = name.partition(".")[2].partition(".")
+        if not index.isdecimal() or int(index) >= len(params):
+            raise ValueError(f"{name!r} is of none of the {len(params)} parameters")
         parameter = params[int(index)]
+        if not key and (value.shape != parameter.shape or not value.is_floating_point()):
+            raise ValueError(f"{name!r} holds {value.dtype} {tuple(value.shape)}, no momentum")
         like = parameter if value.shape == parameter.shape else value
         state: dict[str, Any] = optimizer.state[parameter]
         state[key or MOMENTUM] = torch.empty_like(like).copy_(value)

@@ -14,6 +14,7 @@ from asg_env.control.features import feature_kl, group_features, linear_cka
 from asg_env.control.meter import Meter, Probe, WindowStats
 from asg_env.data.order import BatchOrder
 from asg_env.data.splits import Batch, Split
+from asg_env.files import check_like
 from asg_env.methods.base import Purpose, TrainingSettings
 from asg_env.methods.guided import METHODS
 from asg_env.models.groups import check_groups
@@ -23,6 +24,7 @@ from asg_env.tasks.guidance import GuidedLoss
 from asg_env.tasks.objective import Hits, Mean, Seen, blocks
 from asg_env.tasks.problem import Problem
 from asg_env.training.optim import (
+    OPTIMIZER_STATE,
     OPTIMIZERS,
     load_optimizer_tensors,
     make_optimizer,
@@ -259,9 +261,14 @@ class Optimizee:
     def load_tensors(self, tensors: Mapping[str, Tensor], position: int) -> None:
         """Take over another run's :meth:`tensors` and its position in the batch order.
 
-        Both runs must have been made with the same arguments.
+        Both runs must have been made with the same arguments; ValueError if a tensor does not fit.
         """
-        self.student.load_state_dict(_below(STUDENT, tensors))
+        known = (STUDENT, METHOD, *OPTIMIZER_STATE)
+        if odd := [name for name in tensors if not name.startswith(known)]:
+            raise ValueError(f"a tensor is called {odd[0]!r}")
+        weights = _below(STUDENT, tensors)
+        check_like(weights, self.student.state_dict(), "the student")
+        self.student.load_state_dict(weights)
         load_optimizer_tensors(self.optimizer, self.params, tensors)
         self.method.load_tensors(_below(METHOD, tensors))
         moves = {int(k): v.clone() for k, v in _below(METER, tensors).items()}

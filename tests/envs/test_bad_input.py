@@ -17,33 +17,33 @@ NAN, INF = float("nan"), float("inf")
 
 
 BAD_VALUES = {
-    "variant": ["train:99", "validation", "", 3, ["train"]],
+    "variant": ["train:99", "validation", "", 3, ["train"], np.array(["train", "test"])],
     "observation": ["laywise", None, 3],
     "action": ["box", None],
     "reward": ["proxy", None],
     "guidance": [-1.0, NAN, INF, "0.3", True],
-    "regularizer": ["l2", None, 3],
+    "regularizer": ["l2", None, 3, np.array(["si", "ewc"])],
     "regularizer_strength": [-1.0, NAN, INF, "1", None],
     "temperature": [0.0, -1.0, NAN, INF, "2", None],
     "reward_guidance": [-1.0, NAN, INF, "0.3"],
     "reward_images": [0, -1, 2.5, "8", True],
-    "base_lr": [0, -0.1, NAN, INF, "0.1", True],
-    "budget": [0, -5, 2.5, "20", True],
+    "base_lr": [0, -0.1, NAN, INF, "0.1", True, 1e300, 2**200],
+    "budget": [0, -5, 2.5, "20", True, 2**63, np.array([20, 20])],
     "window": [0, -1, 2.5, "papr", True],
-    "step_limit": [0, 2.5, "5"],
+    "step_limit": [0, 2.5, "5", 2**63],
     "optimizer": ["adamm", 3],
     "method": ["guidedd", 3],
     "momentum": [1.0, -0.1, NAN, "0.9"],
     "weight_decay": [-1e-4, NAN, INF, None],
     "clip_norm": [0, -1.0, NAN, "5"],
-    "batch_size": [0, 2.5, "32"],
-    "device": ["gpu", "cuda:x", "cuda:99", "meta", "", 3],
-    "threads": [-1, 1.5, "1"],
+    "batch_size": [0, 2.5, "32", 2**63],
+    "device": [np.array(["cpu", "cuda"]), "gpu", "cuda:x", "cuda:99", "meta", "", 3],
+    "threads": [-1, 1.5, "1", 2**31],
     "teacher": ["cache", None, True],
     "precision": ["fp16", None, 16],
     "channels_last": ["yes", 1],
     "decide_first": ["yes", 1, None],
-    "render_mode": ["human", "rgb", 3],
+    "render_mode": ["human", "rgb", 3, np.array(["ansi", "rgb_array"])],
     "data_root": ["/data", "", Path("/data")],
 }
 
@@ -62,6 +62,13 @@ BAD_ACTIONS = {
         "text": ["5"] * 6,
         "none": None,
         "ragged": [[5], [5, 5], 5, 5, 5, 5],
+        "huge": [10**400, 0, 0, 0, 0, 0],
+        "huge float": [1e300, 0, 0, 0, 0, 0],
+        "dict": {"a": 5},
+        "tensor of bools": torch.ones(6, dtype=torch.bool),
+        "tensor with NaN": torch.full((6,), NAN),
+        "tensor of another shape": torch.ones(1, 6),
+        "objects": np.array([object()] * 6),
     },
     "continuous": {
         "too short": [0.5] * 5,
@@ -72,6 +79,29 @@ BAD_ACTIONS = {
         "complex": [1j] * 6,
     },
 }
+
+
+EXTREMES = {
+    **{
+        "base_lr": [1e38, 5e-324],
+        "guidance": [1e38],
+        "momentum": [1 - 1e-16],
+        "batch_size": [10**7],
+    },
+    **{"weight_decay": [1e38], "clip_norm": [1e300, 5e-324], "budget": [10**7], "window": [10**7]},
+    **{"step_limit": [10**7], "reward_images": [10**7], "reward_guidance": [1e38]},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in EXTREMES.items() for value in values]
+)
+def test_a_value_at_the_edge_of_its_range_plays(name, value):
+    env = make(**{"budget": 4, "window": 2, name: value})
+    env.reset(seed=0)
+    if name != "window":
+        observation, reward, *_ = env.step([10] * 6)
+        assert np.isfinite([reward, *observation]).all()
 
 
 @pytest.mark.parametrize(
@@ -115,10 +145,18 @@ def test_bad_actions_are_refused_and_leave_the_episode_untouched(kind):
     assert play(env, actions) == play(untouched, actions)
 
 
-def test_an_action_may_be_a_list_or_whole_floats():
+@pytest.mark.parametrize(
+    "same",
+    [
+        *([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], (1, 2, 3, 4, 5, 6), np.arange(1, 7, dtype=np.uint8)),
+        *(torch.arange(1, 7), torch.arange(1.0, 7.0, requires_grad=True)),
+        *(torch.arange(1, 7, dtype=torch.bfloat16), [np.int64(k) for k in range(1, 7)]),
+    ],
+    ids=str,
+)
+def test_an_action_may_be_a_list_a_tensor_or_whole_floats(same):
     env, other = started(), started()
-    expected = play(env, [np.array([1, 2, 3, 4, 5, 6])])
-    assert play(other, [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]) == expected
+    assert play(other, [same]) == play(env, [np.array([1, 2, 3, 4, 5, 6])])
 
 
 def test_what_needs_a_running_episode_says_so_before_reset(tmp_path):

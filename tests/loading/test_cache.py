@@ -16,8 +16,6 @@ from support import REPO, run_python
 
 from asg_env.data import image_split
 from asg_env.data.cache import RowCache
-from asg_env.data.decode import Transform, load_image
-from asg_env.data.files import read_class_folders
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 5])
@@ -45,23 +43,6 @@ data = image_split.ImageSplit(files, Transform(size, size), settings)
 total = sum(batch.images.double().sum().item() for batch in data.chunks())
 print(len(counted), repr(total))
 """
-
-
-@pytest.fixture
-def decodes(monkeypatch):
-    """What a fresh split does with a cache: (images decoded, sum of all pixels)."""
-    counted = []
-    monkeypatch.setattr(
-        image_split, "load_image", lambda *a: (counted.append(1), load_image(*a))[1]
-    )
-
-    def count(root, folder, size=16):
-        counted.clear()
-        data = split(read_class_folders(root), folder, transform=Transform(size, size))
-        total = sum(batch.images.double().sum().item() for batch in data.chunks())
-        return len(counted), total
-
-    return count
 
 
 def test_a_folder_cache_is_used_until_something_changes(own, tmp_path, decodes):

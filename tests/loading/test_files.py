@@ -1,14 +1,17 @@
 """Lists of images: held-out models, class folders, names for content."""
 
 import itertools
+import os
 import shutil
 
 import numpy as np
 import pytest
+import torch
 from images import write_folders, write_image
+from loading_support import split
 from support import REPO
 
-from asg_env.data.files import FileList, held_out, read_class_folders
+from asg_env.data.files import FileList, held_out, read_class_folders, read_image_list
 from asg_env.tasks.visda import model_of
 
 
@@ -95,3 +98,73 @@ def test_a_list_has_a_name_for_its_content(own):
     write_image(moved / own.paths[3], seed=9)
     assert read_class_folders(moved).content_key != own.content_key
     assert read_class_folders(moved).fingerprint == own.fingerprint
+
+
+LINES = ("class0/0.png 0", "class1/0.png 1", "class2/1.png 2", "class0/3.png 0")
+NAMES = ("a", "b", "c")
+
+
+def listed(root, lines=LINES, end=b"\n"):
+    """What is read of a list that says so."""
+    content = end.join(x if isinstance(x, bytes) else os.fsencode(x) for x in lines)
+    (root / "image_list.txt").write_bytes(content)
+    return read_image_list(root, NAMES)
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x0c", "\x1d", "\x85", "\x0b", "\u00a0"])
+def test_only_line_ends_end_a_line(own, odd):
+    name = f"class1/{odd}a{odd} b{odd}.png"
+    write_image(own.root / name, 5)
+    files = listed(own.root, [*LINES, f"\t{name}  1 "])
+    assert files.paths[-1] == name
+    assert len(files) == len(LINES) + 1
+    with pytest.raises(ValueError, match=r"line 5: .*expected 'relative/path label'"):
+        listed(own.root, [*LINES, f"class1/1.png{odd}1"])
+
+
+def test_names_that_are_no_utf_8_may_be_listed(own):
+    name = b"class1/caf\xe9.png"
+    with open(os.path.join(os.fsencode(own.root), name), "wb") as file:
+        file.write((own.root / own.paths[0]).read_bytes())
+    files = listed(own.root, [*LINES, name + b" 1"])
+    assert list(split(files).unreadable()) == [None] * 5
+    with pytest.raises(FileNotFoundError, match=r"1 of 5 .*gon\\udce9\.png; unpack"):
+        listed(own.root, [*LINES, b"class1/gon\xe9.png 1"])
+
+
+def test_a_broken_link_in_a_list_is_an_image_that_cannot_be_read(own):
+    (own.root / "class1" / "x.png").symlink_to("nowhere")
+    data = split(listed(own.root, [*LINES, "class1/x.png 1"]), on_error="skip")
+    with pytest.warns(UserWarning, match=r"skipped: .*a broken link to nowhere"):
+        assert data.batch(torch.arange(5)).indices.tolist() == [0, 1, 2, 3]
+
+
+def test_a_file_may_be_listed_under_one_label_and_counts_once(own):
+    (own.root / "x.png").symlink_to("class0/3.png")
+    (own.root / "y").symlink_to("class0", target_is_directory=True)
+    with pytest.warns(
+        UserWarning, match=r"2 links to images that are listed already, e\.g\. x\.png"
+    ):
+        files = listed(own.root, ["x.png 0", *LINES, "y/0.png 0"])
+    assert files.paths == tuple(line.split()[0] for line in LINES)
+    with pytest.raises(ValueError, match=r"class0/3\.png and x\.png are the same file in two cl"):
+        listed(own.root, [*LINES, "x.png 2"])
+
+
+def test_a_damaged_list_is_read_or_named(own):
+    content, named = "\n".join(LINES).encode(), []
+    for case in range(60):
+        rng, changed = np.random.default_rng(case), bytearray(content)
+        for place in rng.integers(0, len(content), 1 + case % 3).tolist():
+            changed[place] = int(rng.integers(0, 256))
+        if case % 4 == 0:
+            del changed[int(rng.integers(0, len(content))) :]
+        try:
+            files = listed(own.root, [bytes(changed)])
+        except (ValueError, FileNotFoundError) as error:
+            named.append(str(own.root) in str(error))
+        else:
+            assert files.labels.max() < 3
+            assert list(split(files).unreadable()) == [None] * len(files)
+    assert len(named) > 20
+    assert all(named)

@@ -120,3 +120,15 @@ def test_zero_is_outside_an_interval_that_lies_on_one_side_of_it():
     assert Interval(-1.0, -1.5, -0.5).excludes_zero
     assert not Interval(0.1, -0.5, 0.5).excludes_zero
     assert not mean_ci95([1.0]).excludes_zero
+
+
+def test_a_name_cannot_break_a_table():
+    """Policies and data sets are called after folders, which may be called anything."""
+    name = "a|b\n| c \x1b[2J<script>x</script> <= 3 <0.5"
+    table = Table([{"name": name, "mean": 1.0}], [named(name)], heading="<b>h", note="p < 1 <i>")
+    head, title, line, row, note = filter(None, table.markdown().split("\n"))
+    expected = r"| a\|b \| c \x1b[2J&lt;script>x&lt;/script> <= 3 <0.5 |"
+    assert (head, title, line, row, note) == (
+        *("&lt;b>h", expected),
+        *("| --- |", expected, "p < 1 &lt;i>"),
+    )

@@ -13,13 +13,13 @@ from support import SMALL, frame, make, play, random_actions, student, trajector
 from torch import nn
 
 from asg_env.control.features import group_features
-from asg_env.envs import factories
 from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.play import run_episode
 from asg_env.evaluation.records import Record
 from asg_env.evaluation.replay import replay
 from asg_env.models.groups import LayerGroup
 from asg_env.policies.schedules import SchedulePolicy
+from asg_env.tasks import image_files
 
 ID = "ASG-ImageFolder-v0"
 
@@ -259,7 +259,7 @@ def test_a_changed_forward_is_noticed_by_a_kept_teacher(folders, tmp_path, monke
     """The cache's name tells weights, not code: an edited network must not meet its old outputs."""
     kwargs = {**folders, "cache": str(tmp_path / "kept")}
     first = quick(kwargs).problem.teacher_logits("train").clone()
-    monkeypatch.setattr(factories, "_tasks", {})
+    monkeypatch.setattr(image_files, "_tasks", {})
     problem = quick(kwargs).problem
     problem.network.register_forward_hook(lambda module, inputs, output: 2 * output)
     torch.testing.assert_close(problem.teacher_logits("train"), 2 * first)

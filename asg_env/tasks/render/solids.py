@@ -20,6 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from asg_env.isolation import isolated
+
 ROUND, BOX, RING = range(3)
 MISS = float("inf")
 FAR = 1e4  # stands for an infinite ray parameter in sums
@@ -71,6 +73,7 @@ class Surface(NamedTuple):
 
 
 @lru_cache(maxsize=4)
+@isolated
 def pixel_grid(side: int) -> Tensor:
     """(side^2, 2) float32: (u, v) of the pixels' centres, u to the right and v up, row by row."""
     axis = (2 * torch.arange(side, dtype=torch.float32) + 1) / side - 1
@@ -79,6 +82,7 @@ def pixel_grid(side: int) -> Tensor:
 
 
 @lru_cache(maxsize=4)
+@isolated
 def _monomials(side: int) -> Tensor:
     """(6, side^2): 1, u, v, u^2, u v, v^2."""
     u, v = pixel_grid(side).unbind(1)
