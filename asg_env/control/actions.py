@@ -52,9 +52,7 @@ class ActionKind(ABC):
         """
 
 
-def checked_numbers(
-    action: Any, high: float, groups: Sequence[str], low: float = 0
-) -> np.ndarray:
+def checked_numbers(action: Any, high: float, groups: Sequence[str], low: float = 0) -> np.ndarray:
     """The numbers (G,) of an action in [low, high]; ValueError for any other."""
     try:
         values = np.asarray(_detached(action))

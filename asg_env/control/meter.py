@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -83,9 +83,13 @@ class Meter:
         self._gradients: list[Tensor] = []
         self._sum: list[Tensor] = []
 
-    def gradients(self) -> Tensor:
-        """Note each group's gradient norm, and return them, (G,)."""
-        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
+    def found(self) -> list[Tensor]:
+        """The weights' gradients as they are now; zeros where there is none."""
+        return [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
+
+    def gradients(self, found: list[Tensor] | None = None) -> Tensor:
+        """Note each group's gradient norm, and return them, (G,); of :meth:`found`, if given."""
+        found = self.found() if found is None else found
         self._gradients.append(self._norms(found))
         if self.directions:
             self._add(found)
@@ -137,6 +141,18 @@ class Meter:
     def drift(self) -> np.ndarray:
         """The same over the norm of start, (G,)."""
         return _array(self._moved(self._start) / self._start_norm.clamp_min(NEARLY_ZERO))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that its future depends on but the weights: tensors, and lists of them."""
+        names = "_start", "_before", "moves", "_losses", "_gradients", "_sum"
+        return {name: [t.clone() for t in getattr(self, name)] for name in names}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave, of a meter of the same groups."""
+        device = self.params[0].device
+        for name, tensors in state.items():
+            setattr(self, name, [t.to(device).clone() for t in tensors])
+        self._start_norm = self._norms(self._start)
 
     def _copy(self) -> list[Tensor]:
         return [p.detach().clone() for p in self.params]

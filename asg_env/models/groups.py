@@ -30,7 +30,7 @@ class LayerGroup(NamedTuple):
 
     def parameters(self, model: nn.Module) -> list[nn.Parameter]:
         """The group's trainable parameters."""
-        found = [p for path in self.modules for p in _parameters(model, path)]
+        found = [p for path in self.modules for p in parameters_at(model, path)]
         return [p for p in found if p.requires_grad]
 
     def output(self, model: nn.Module) -> nn.Module:
@@ -57,7 +57,8 @@ def _resolve(model: nn.Module, path: str) -> nn.Module | nn.Parameter:
     return found
 
 
-def _parameters(model: nn.Module, path: str) -> list[nn.Parameter]:
+def parameters_at(model: nn.Module, path: str) -> list[nn.Parameter]:
+    """The parameters at a dotted path; ValueError if nothing is there."""
     found = _resolve(model, path)
     return [found] if isinstance(found, nn.Parameter) else list(found.parameters())
 
@@ -186,7 +187,7 @@ def _trainable(network: nn.Module, groups: dict[str, list[str]]) -> dict[str, li
     waiting: list[str] = []
     for name, paths in groups.items():
         waiting += paths
-        if any(_parameters(network, path) for path in waiting):
+        if any(parameters_at(network, path) for path in waiting):
             kept[name] = waiting
             waiting = []
     return kept
@@ -207,7 +208,7 @@ def _with_rest(
 ) -> dict[str, list[str]]:
     """The groups, and one for each top-level module with parameters in none of them."""
     taken = {
-        id(p) for paths in groups.values() for path in paths for p in _parameters(network, path)
+        id(p) for paths in groups.values() for path in paths for p in parameters_at(network, path)
     }
     taken |= {id(p) for p in network.get_submodule(classifier).parameters()}
     rest = {n: p for n, p in network.named_parameters() if id(p) not in taken}
@@ -227,7 +228,7 @@ def _top(network: nn.Module, name: str) -> str:
 
 def _covers(network: nn.Module, path: str, names: list[str]) -> bool:
     """Whether the parameters below ``path`` are just those named."""
-    return len(_parameters(network, path)) == len(names)
+    return len(parameters_at(network, path)) == len(names)
 
 
 def channel_axis(output: Tensor) -> int:

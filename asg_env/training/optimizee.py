@@ -19,10 +19,10 @@ from asg_env.methods.base import Purpose, TrainingSettings
 from asg_env.methods.guided import METHODS
 from asg_env.models.groups import check_groups
 from asg_env.models.student import Outputs, Student
-from asg_env.training.corruption import Corruption
 from asg_env.tasks.guidance import GuidedLoss
 from asg_env.tasks.objective import Hits, Mean, Seen, blocks
 from asg_env.tasks.problem import Problem
+from asg_env.training.corruption import Corruption
 from asg_env.training.optim import (
     OPTIMIZER_STATE,
     OPTIMIZERS,
