@@ -13,6 +13,9 @@ decision: what a schedule could not do. Writes both, and the table as JSON.
 
 from __future__ import annotations
 
+RESUMES = False  # after an interrupt: see asg_env.interrupts
+
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,6 +177,13 @@ def main(args: Args) -> str:
     if any(not record.losses for record in records):
         raise SystemExit(f"--records {args.records}: an older version wrote it, without losses")
     agents = by_agent(records, args)
+    for name, own in agents.items():
+        observed = all("train_kl" in loss for record in own for loss in record.losses)
+        if not observed or any(record.groups != own[0].groups for record in own):
+            raise SystemExit(
+                f"--records {args.records}: the records of {name} are of different layer groups, or "
+                "lack the loss train_kl"
+            )
     args.out.mkdir(parents=True, exist_ok=True)
     first = next(iter(agents.values()))[0]
     title = f"{first.env_id}, {first.dataset}"

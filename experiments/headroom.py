@@ -12,6 +12,9 @@ runs both to choose and to judge, which flatters the oracle by noise; the table 
 
 from __future__ import annotations
 
+RESUMES = False  # after an interrupt: see asg_env.interrupts
+
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +49,8 @@ def read_runs(folder: Path) -> list[list[Record]]:
         raise SystemExit(f"--records {folder}: no records; experiments/reward_validity.py has them")
     by_name = [{record.policy: record for record in records} for records in runs]
     common = [name for name in by_name[0] if all(name in records for records in by_name)]
+    if not common:
+        raise SystemExit(f"--records {folder}: no policy has a record in each of its files")
     return [[records[name] for name in common] for records in by_name]
 
 
