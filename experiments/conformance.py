@@ -39,6 +39,7 @@ from asg_env.learning.reinforce import (
     discounted,
     evaluate_actions,
 )
+from asg_env.learning.run_folder import only_run
 from asg_env.policies.recurrent import LearnedPolicy, RecurrentPolicy, load_policy
 from asg_env.policies.schedules import warmup_poly_factor
 from asg_env.ranges import MANY
@@ -302,7 +303,8 @@ def main(args: Args) -> int:
     table = conformance_table(rows)
     print(table.markdown() + "\n")
     if args.out is not None:
-        table.write(args.out, "conformance")
+        with only_run(args.out):
+            table.write(args.out, "conformance")
     failed = [row.key for row in rows if not row.passed]
     verdict = f"within {TOLERANCE}" if not failed else f"FAILED: {', '.join(failed)}"
     print(f"{len(rows) - len(failed)} of {len(rows)} keys conform; {verdict}")

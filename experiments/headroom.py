@@ -12,8 +12,8 @@ runs both to choose and to judge, which flatters the oracle by noise; the table 
 
 from __future__ import annotations
 
-RESUMES = False  # after an interrupt: see asg_env.interrupts
-
+RESUMES = False  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ import numpy as np
 
 from asg_env.cli import run
 from asg_env.evaluation.records import Record, read_records
+from asg_env.learning.run_folder import only_run
 from asg_env.reports.bootstrap import draw_policies, of_draws
 from asg_env.reports.comparison import ON_TARGET
 from asg_env.reports.table import Column, Entry, Table, named
@@ -128,7 +129,9 @@ def main(args: Args) -> str:
     runs = read_runs(args.records)
     rows = table_rows(runs)
     table = headroom_table(rows, runs[0][0].dataset)
-    text = table.write(args.out or args.records / "headroom")
+    out = args.out or args.records / "headroom"
+    with only_run(out):
+        text = table.write(out)
     print(text)
     return text
 
