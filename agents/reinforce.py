@@ -25,6 +25,9 @@ How the settings were chosen is in experiments/BENCHMARK.md.
 
 from __future__ import annotations
 
+RESUMES = True  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 import dataclasses
 import time
 from dataclasses import dataclass, field
@@ -41,11 +44,11 @@ from asg_env import cli
 from asg_env.cli import EnvKwargs
 from asg_env.envs.setup import EnvSetup
 from asg_env.learning.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from asg_env.learning.copies import EVAL_SEED, make_copies
+from asg_env.learning.copies import EVAL_SEED, closing, make_copies
 from asg_env.learning.ending import compare_with_schedules
 from asg_env.learning.log import Log
 from asg_env.learning.reinforce import PAPER, Learner, PolicyLoss, Rollout, UpdateArgs
-from asg_env.learning.run_folder import due, open_run
+from asg_env.learning.run_folder import due, only_run
 from asg_env.policies.cautious import start_cautious
 from asg_env.policies.recurrent import (
     GLOBAL_SIGNALS,
@@ -262,17 +265,13 @@ def train(args: Args) -> RecurrentPolicy:
     """Meta-train, resuming from the checkpoint in ``args.out`` if there is one."""
     torch.set_num_threads(1)
     envs = make_envs(args)
-    try:
+    with closing(envs):
         trainer = Trainer(args, envs)
         if (saved := read_checkpoint(args.out)) is not None:
             trainer.restore(saved)
         with Log(args.out, trainer.update) as log:
             trainer.totals |= {k: v for k, v in log.last().items() if k in trainer.totals}
             learn(trainer, log)
-    except BaseException:
-        envs.close(terminate=True)  # an interrupted step would never be answered
-        raise
-    envs.close()
     save_policy(trainer.network, args.out)
     return trainer.network
 
@@ -309,15 +308,15 @@ def main(args: Args) -> None:
     args = check(args)
     noted = dataclasses.asdict(args)
     del noted["compare"]  # may change when the same command resumes
-    open_run(args.out, noted)
-    network = train(args)
-    if args.compare == "baselines":
-        other = "reinforce_" + ("sampled" if args.greedy else "greedy")
-        ways = {"reinforce": args.greedy, other: not args.greedy}
-        policies = [LearnedPolicy(network, greedy, name) for name, greedy in ways.items()]
-        setup, count = run_setup(args), args.eval_seeds
-        print(compare_with_schedules(policies, setup, args.test_variant, count, args.out))
-    print(f"everything is in {args.out}")
+    with only_run(args.out, noted):
+        network = train(args)
+        if args.compare == "baselines":
+            other = "reinforce_" + ("sampled" if args.greedy else "greedy")
+            ways = {"reinforce": args.greedy, other: not args.greedy}
+            policies = [LearnedPolicy(network, greedy, name) for name, greedy in ways.items()]
+            setup, count = run_setup(args), args.eval_seeds
+            print(compare_with_schedules(policies, setup, args.test_variant, count, args.out))
+        print(f"everything is in {args.out}")
 
 
 if __name__ == "__main__":

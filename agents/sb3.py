@@ -17,6 +17,9 @@ the records, the table and the plots. Nothing that it writes or reads is a pickl
 
 from __future__ import annotations
 
+RESUMES = True  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 import dataclasses
 import math
 from dataclasses import dataclass, field
@@ -36,11 +39,11 @@ from asg_env.cli import EnvKwargs
 from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.play import run_episode
 from asg_env.evaluation.records import Record
-from asg_env.learning.copies import VALID_SEED
+from asg_env.learning.copies import VALID_SEED, closing
 from asg_env.learning.ending import compare_with_schedules
 from asg_env.learning.log import Log
-from asg_env.learning.run_folder import due, open_run
-from asg_env.learning.sb3_copies import end, make_sb3_copies
+from asg_env.learning.run_folder import due, only_run
+from asg_env.learning.sb3_copies import make_sb3_copies
 from asg_env.learning.sb3_state import read_state, write_state
 from asg_env.learning.sb3_updates import Linear, Plan, UpdateCallback
 from asg_env.policies.sb3 import SB3Policy, load_sb3_policy, network_kwargs, save_sb3_policy
@@ -263,16 +266,11 @@ def train(args: Args) -> SB3Policy:
     algorithm, values = check(args)
     torch.set_num_threads(1)
     envs = make_envs(args, algorithm, values)
-    try:
-        with isolated_rng(args.seed):  # SB3 draws from the global generators
-            plan = make_plan(args, values, envs)
-            model = make_model(args, algorithm, values, envs, plan)
-            learn(args, values, model, plan)
-            save_sb3_policy(policy_of(model, args, values), args.out)
-    except BaseException:
-        end(envs)
-        raise
-    envs.close()
+    with closing(envs), isolated_rng(args.seed):  # SB3 draws from the global generators
+        plan = make_plan(args, values, envs)
+        model = make_model(args, algorithm, values, envs, plan)
+        learn(args, values, model, plan)
+        save_sb3_policy(policy_of(model, args, values), args.out)
     stem = "policy" if args.select == "last" else "best"
     if stem == "best":
         save_sb3_policy(load_sb3_policy(args.out / "best.safetensors"), args.out)
@@ -304,15 +302,15 @@ def main(args: Args) -> None:
     args = resolve(args)
     noted = {**dataclasses.asdict(args), "values": check(args)[1]._asdict()}
     del noted["compare"]  # may change when the same command resumes
-    open_run(args.out, noted)
-    policy = train(args)
-    if args.compare == "baselines":
-        name = f"{args.algo}_{'sampled' if args.greedy else 'greedy'}"
-        other = load_sb3_policy(args.out / "policy.safetensors", not args.greedy, name)
-        setup, count = EnvSetup(args.env, args.env_kwargs), args.eval_seeds
-        both = [policy, other]
-        print(compare_with_schedules(both, setup, args.test_variant, count, args.out))
-    print(f"everything is in {args.out}")
+    with only_run(args.out, noted):
+        policy = train(args)
+        if args.compare == "baselines":
+            name = f"{args.algo}_{'sampled' if args.greedy else 'greedy'}"
+            other = load_sb3_policy(args.out / "policy.safetensors", not args.greedy, name)
+            setup, count = EnvSetup(args.env, args.env_kwargs), args.eval_seeds
+            both = [policy, other]
+            print(compare_with_schedules(both, setup, args.test_variant, count, args.out))
+        print(f"everything is in {args.out}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,11 @@
 >>> env = gymnasium.make("ASG-Digits-v0")
 """
 
-from asg_env.registration import register_envs
+from asg_env.interrupts import watch_script
+
+watch_script()  # before the slow imports
+
+from asg_env.registration import register_envs  # noqa: E402
 
 __version__ = "0.1.0"
 

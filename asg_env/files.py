@@ -52,7 +52,7 @@ def tensors_checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str])
         total.update(f"{key!r}: {value!r}\n".encode(errors="surrogatepass"))
     for name, tensor in sorted(tensors.items()):
         total.update(f"{name!r} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(memoryview(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy()))
+        total.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

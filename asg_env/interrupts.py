@@ -86,12 +86,15 @@ class Watch:
     def end_now(self) -> None:
         """End this process and its workers at once."""
         number = self.received or signal.SIGTERM
-        if (processes := sys.modules.get("multiprocessing")) is not None:
-            for child in processes.active_children():
-                child.kill()
-        if (writing := sys.modules.get("asg_env.writing")) is not None:
-            writing.drop_unfinished()
+        for child in _loaded("multiprocessing", "active_children"):
+            child.kill()
+        _loaded("asg_env.writing", "drop_unfinished")
         os._exit(self.say(number))
+
+
+def _loaded(module: str, name: str) -> Any:
+    """What a function returns, of a module that may not be imported, or not wholly."""
+    return getattr(sys.modules.get(module), name, tuple)()
 
 
 def ended_by(number: int) -> str:

@@ -63,12 +63,18 @@ def unsealed(text: str | bytes, where: str) -> dict[str, Any]:
     found = parse_json(text, where)
     if not isinstance(found, dict):
         raise BadFile(f"{where}: expected a JSON object, found a {type(found).__name__}")
-    if CHECKSUM in found and found.pop(CHECKSUM) != _checksum(found):
+    last = next(reversed(found), "")
+    renamed = CHECKSUM not in found and found.get(last) == _checksum(_less(found, last))
+    if renamed or (CHECKSUM in found and found.pop(CHECKSUM) != _checksum(found)):
         raise BadFile(
             f"{where} is not as it was written: its checksum does not fit. Restore the file, or "
             f"delete it and run again; if you changed it by hand, delete its {CHECKSUM!r} field"
         )
     return found
+
+
+def _less(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key != name}
 
 
 def write_object(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:

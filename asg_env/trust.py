@@ -6,8 +6,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 OURS = "asg_env"
-TEXTS = ("variant", "device", "weights", "cache", "data_root", "source_root", "target_root")
-TEXTS += ("retention_root", "render_mode")
+TEXTS = (
+    *("variant", "device", "weights", "cache", "render_mode"),
+    *("data_root", "source_root", "target_root", "retention_root"),
+)
 """Arguments of an environment that name no code, whatever they say."""
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Mapping
-from functools import cache
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from asg_env.ranges import outside
 
@@ -25,7 +24,7 @@ def from_fields(kind: type[T], fields: Mapping[str, Any]) -> T:
         ValueError: a field is missing, unknown, or not what its annotation says; the range that it
             declares (asg_env/ranges.py) included.
     """
-    hints = _hints(kind)
+    hints = get_type_hints(kind)
     own = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unset = dataclasses.MISSING
     needed = [n for n, f in own.items() if f.default is unset and f.default_factory is unset]
@@ -38,11 +37,6 @@ def from_fields(kind: type[T], fields: Mapping[str, Any]) -> T:
         name, value, allowed = found
         raise ValueError(f"{name} is {_short(value)}, expected {allowed}")
     return made
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
 
 
 def _value(hint: Any, value: Any, name: str) -> Any:
@@ -59,7 +53,7 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         return {k: _value(get_args(hint)[1], v, f"{name}[{k!r}]") for k, v in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         try:
-            return from_fields(hint, value)  # type: ignore[type-var]
+            return from_fields(cast(type[Any], hint), value)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     if not _fits(hint, value):

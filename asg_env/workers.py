@@ -5,9 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from multiprocessing.process import BaseProcess
+
+from tqdm import tqdm
 
 from asg_env.interrupts import shielded
 
@@ -48,6 +51,12 @@ def await_deaths(processes: Iterable[BaseProcess]) -> str:
     while not (found := deaths(processes)) and time.monotonic() < until:
         time.sleep(0.05)
     return found or "a worker process ended"
+
+
+def prepare_worker() -> None:
+    """In a worker: let progress bars use no semaphore, which would outlive one that is killed."""
+    if multiprocessing.parent_process() is not None:
+        tqdm.set_lock(threading.RLock())
 
 
 def deaths(processes: Iterable[BaseProcess]) -> str:

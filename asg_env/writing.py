@@ -9,7 +9,9 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
@@ -160,10 +162,11 @@ def _write_all(handle: int, content: bytes) -> None:
         content = content[os.write(handle, content) :]
 
 
-def save_figure(figure: object, path: Path) -> None:
-    """Write a Matplotlib figure, whole or not at all; the path's suffix says how."""
-    from io import BytesIO
+def save_figure(figure: Any, path: Path, **settings: Any) -> None:
+    """Write a Matplotlib figure, whole or not at all; the path's suffix says how, by default PNG.
 
+    ``settings``: of Matplotlib's ``savefig``.
+    """
     buffer = BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:])  # type: ignore[attr-defined]
+    figure.savefig(buffer, format=path.suffix[1:] or None, **settings)
     write_atomic(path, buffer.getvalue())

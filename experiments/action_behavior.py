@@ -13,6 +13,9 @@ decision: what a schedule could not do. Writes both, and the table as JSON.
 
 from __future__ import annotations
 
+RESUMES = False  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +25,10 @@ import numpy as np
 
 from asg_env.cli import run
 from asg_env.evaluation.records import Record, read_records
+from asg_env.learning.run_folder import only_run
 from asg_env.reports.statistics import Interval, mean_ci95
 from asg_env.reports.table import Column, Entry, Table, named
+from asg_env.writing import save_figure
 
 QUESTIONS = {
     "backbone less head": "backbone's mean scale less the head's",
@@ -163,7 +168,7 @@ def plot(agents: dict[str, list[Record]], title: str, path: Path) -> None:
     figure.axes[0].legend(fontsize=7)
     figure.supylabel("LR / base LR")
     figure.suptitle(f"{title}: mean and std over training seeds and episodes")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def main(args: Args) -> str:
@@ -174,11 +179,18 @@ def main(args: Args) -> str:
     if any(not record.losses for record in records):
         raise SystemExit(f"--records {args.records}: an older version wrote it, without losses")
     agents = by_agent(records, args)
-    args.out.mkdir(parents=True, exist_ok=True)
+    for name, own in agents.items():
+        observed = all("train_kl" in loss for record in own for loss in record.losses)
+        if not observed or any(record.groups != own[0].groups for record in own):
+            raise SystemExit(
+                f"--records {args.records}: the records of {name} are of different layer groups, "
+                "or lack the loss train_kl"
+            )
     first = next(iter(agents.values()))[0]
     title = f"{first.env_id}, {first.dataset}"
-    text = behavior_table(table_rows(agents), title).write(args.out)
-    plot(agents, title, args.out / "actions.png")
+    with only_run(args.out):
+        text = behavior_table(table_rows(agents), title).write(args.out)
+        plot(agents, title, args.out / "actions.png")
     print(text)
     return text
 

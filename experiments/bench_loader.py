@@ -11,7 +11,9 @@ Writes ``bench_loader.json`` and ``bench_loader.md``.
 
 from __future__ import annotations
 
-import json
+RESUMES = False  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 import os
 import tempfile
 import time
@@ -32,8 +34,10 @@ from asg_env.compute import resolve_device
 from asg_env.data.decode import Transform
 from asg_env.data.files import FileList, read_class_folders
 from asg_env.data.image_split import ImageSplit, LoaderSettings
-from asg_env.files import write_atomic
+from asg_env.learning.run_folder import only_run
 from asg_env.ranges import whole
+from asg_env.reports.table import write_json
+from asg_env.writing import write_atomic
 
 CLASSES, SIDE, QUALITY = 12, 300, 90  # of the generated JPEGs; SIDE in pixels
 TOLERANCE = 1e-6  # between the two loaders' normalised pixels
@@ -265,8 +269,9 @@ def main(args: Args) -> dict[str, Any]:
         "largest_difference": difference,
     }
     text = markdown(results)
-    write_atomic(args.out / "bench_loader.json", (json.dumps(results, indent=1) + "\n").encode())
-    write_atomic(args.out / "bench_loader.md", (text + "\n").encode())
+    with only_run(args.out):
+        write_json(args.out / "bench_loader.json", results, indent=1)
+        write_atomic(args.out / "bench_loader.md", (text + "\n").encode())
     print(text)
     return results
 

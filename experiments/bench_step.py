@@ -12,7 +12,9 @@ are of CPU seconds of one thread; those of wall-clock seconds stand beside them.
 
 from __future__ import annotations
 
-import json
+RESUMES = False  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 import multiprocessing
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -27,19 +29,20 @@ from gymnasium.vector import AsyncVectorEnv
 from torch import nn
 from tqdm import tqdm
 
-import asg_env  # noqa: F401 - registers the ids
 from asg_env.cli import run
 from asg_env.data.order import BatchOrder
 from asg_env.data.splits import TensorSplit
 from asg_env.envs.finetune import FinetuneEnv
 from asg_env.evaluation.official_way import official_row, official_table
 from asg_env.evaluation.timing import Timing, random_problem, timed
-from asg_env.files import write_atomic
+from asg_env.learning.run_folder import only_run
 from asg_env.methods.base import TrainingSettings
 from asg_env.ranges import SEED, whole
+from asg_env.reports.table import write_json
 from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import Defaults, Problem, Task
 from asg_env.training.optimizee import Optimizee
+from asg_env.writing import write_atomic
 
 TARGETS = {"vs_same_work": 1.05, "vs_bare": 1.3}  # the project's own, the latter for resnet18_64
 CONTESTANTS = ("env", "same_work", "bare")
@@ -268,8 +271,9 @@ def main(args: Args) -> dict[str, dict[str, Any]]:
         "workers": run_workers(rounds[3], 2 if args.quick else 24),
     }
     text = markdown(results)
-    write_atomic(args.out / "bench_step.json", (json.dumps(results, indent=1) + "\n").encode())
-    write_atomic(args.out / "bench_step.md", (text + "\n").encode())
+    with only_run(args.out):
+        write_json(args.out / "bench_step.json", results, indent=1)
+        write_atomic(args.out / "bench_step.md", (text + "\n").encode())
     print(text)
     return results
 

@@ -25,6 +25,9 @@ there, agents whose records are not complete left out. Statistics: asg_env/repor
 
 from __future__ import annotations
 
+RESUMES = True  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,9 +43,8 @@ from asg_env.evaluation.commands import Command, run_commands
 from asg_env.evaluation.compare import Entrant, Episode, compare, spread
 from asg_env.evaluation.records import Record, read_records
 from asg_env.experiment import FIRST, OWN_OPTIONS, TaskArgs
-from asg_env.files import write_atomic
 from asg_env.learning.copies import EVAL_SEED
-from asg_env.learning.run_folder import open_run
+from asg_env.learning.run_folder import only_run, open_run
 from asg_env.policies import load
 from asg_env.policies.base import Identity
 from asg_env.policies.families import FAMILIES
@@ -51,6 +53,7 @@ from asg_env.ranges import whole
 from asg_env.reports.benchmark import write_benchmark
 from asg_env.reports.trainings import METRICS, best_search, training_folder
 from asg_env.tasks.base import Task
+from asg_env.writing import write_atomic
 
 DONE = "done"  # a file in the folder of a training that has ended
 LOG = "training.log"  # what it printed
@@ -341,14 +344,16 @@ def main(args: Args) -> str:
     """Train, evaluate, report."""
     setup, task = checked(args)
     out = args.out or args.folder("benchmark")
-    open_run(out, {**args.noted(), "setup": setup._asdict()})
+    noted = {**args.noted(), "setup": setup._asdict()}
     count = 1 if args.quick else args.eval_seeds
     episodes = spread(task, setup.test_variant, EVAL_SEED, count)
     once = spread(task, setup.test_variant, EVAL_SEED, 1)
-    if args.report:
+    if args.report:  # while another process goes on, perhaps
+        open_run(out, noted)
         reference, records, later = read(args, out, episodes, once)
     else:
-        reference, records, later = played(args, setup, out, episodes, once)
+        with only_run(out, noted):
+            reference, records, later = played(args, setup, out, episodes, once)
     if not records:
         raise SystemExit(f"{out / 'records.jsonl'} has no complete agent yet; run without --report")
     tuned = [name for name, agent in args.table().items() if agent.tuned]

@@ -9,6 +9,9 @@ later ones. It writes no other file, and loads no pretrained weights unless `wei
 
 from __future__ import annotations
 
+RESUMES = False  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 import os
 import warnings
 from dataclasses import dataclass, field

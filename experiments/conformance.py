@@ -10,9 +10,11 @@ explained in ``tests/data/README.md``.
 
 from __future__ import annotations
 
+RESUMES = False  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 import copy
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Callable
@@ -27,6 +29,7 @@ from torch import Tensor, nn
 
 from asg_env.cli import run
 from asg_env.control.windows import paper_windows
+from asg_env.files import BadFile
 from asg_env.learning.reinforce import (
     PAPER,
     Learner,
@@ -36,9 +39,12 @@ from asg_env.learning.reinforce import (
     discounted,
     evaluate_actions,
 )
+from asg_env.learning.run_folder import only_run
 from asg_env.policies.recurrent import LearnedPolicy, RecurrentPolicy, load_policy
 from asg_env.policies.schedules import warmup_poly_factor
+from asg_env.ranges import MANY
 from asg_env.reports.table import Column, Entry, Table, named
+from asg_env.sealed import parse_json
 from asg_env.seeding import cpu_threads
 from asg_env.tasks.guidance import guided_loss
 from asg_env.training.optim import OfficialSGD, make_optimizer
@@ -46,6 +52,11 @@ from asg_env.training.optim import OfficialSGD, make_optimizer
 ROOT = Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-5  # largest absolute error; the figures are float32
 POLY_ITERATIONS = 1000  # length of the run that ``lr_warm_poly`` is about
+WRONG = (
+    *(KeyError, ValueError, TypeError, AttributeError, IndexError),
+    *(RuntimeError, ArithmeticError, AssertionError, StopIteration),
+)
+"""What is raised where an entry of the file is not what it should be."""
 INPUTS = ("obs", "actions", "rewards", "lr_meta")  # keys that are given, not compared
 
 
@@ -164,6 +175,8 @@ def windows(case: Case) -> list[list[int]]:
         if setting is None:
             raise ValueError(f"{name!r}: expected a name that ends with STEPSxEPOCHS_minSHORTEST")
         epoch, epochs, shortest = map(int, setting.groups())
+        if not (0 < epoch <= MANY and epochs > 0 and epoch * epochs <= MANY and shortest > 0):
+            raise ValueError(f"{name!r}: expected at least one, and at most {MANY} steps")
         lengths = paper_windows(epoch, epoch * epochs, shortest)
         starts = np.cumsum([0, *lengths[:-1]])
         rows += [[int(s) // epoch, length] for s, length in zip(starts, lengths, strict=True)]
@@ -230,7 +243,7 @@ def check(key: str, case: Case) -> Row:
     try:
         expected = np.asarray(CHECKS[key].expected(case.vectors[key]), dtype=np.float64)
         computed = np.asarray(CHECKS[key].computed(case), dtype=np.float64)
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+    except WRONG as error:
         return Row(key, math.inf, f"cannot be compared: {type(error).__name__}: {error}")
     if computed.shape != expected.shape:
         return Row(key, math.inf, f"computed {computed.shape}, the file has {expected.shape}")
@@ -270,10 +283,10 @@ def read_case(args: Args) -> Case:
         SystemExit: one is missing, or is not what is expected there.
     """
     try:
-        vectors = json.loads(args.vectors.read_text())
+        vectors = parse_json(args.vectors.read_bytes(), f"--vectors {args.vectors}")
     except OSError as error:
         raise SystemExit(f"--vectors {args.vectors} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except BadFile as error:
         raise SystemExit(f"--vectors {args.vectors} is no JSON file: {error}") from error
     if not isinstance(vectors, dict):
         raise SystemExit(f"--vectors {args.vectors}: expected a JSON object of figures by key")
@@ -290,7 +303,8 @@ def main(args: Args) -> int:
     table = conformance_table(rows)
     print(table.markdown() + "\n")
     if args.out is not None:
-        table.write(args.out, "conformance")
+        with only_run(args.out):
+            table.write(args.out, "conformance")
     failed = [row.key for row in rows if not row.passed]
     verdict = f"within {TOLERANCE}" if not failed else f"FAILED: {', '.join(failed)}"
     print(f"{len(rows) - len(failed)} of {len(rows)} keys conform; {verdict}")

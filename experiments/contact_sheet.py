@@ -8,6 +8,9 @@ photo-like images of the classes that the teacher was pretrained on.
 
 from __future__ import annotations
 
+RESUMES = False  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +27,7 @@ from asg_env.tasks.render.objects import NEW_OBJECTS
 from asg_env.tasks.render.old_objects import OLD_OBJECTS
 from asg_env.tasks.render.parts import Design
 from asg_env.tasks.render.scenes import Photo, clean_images, photo_images
+from asg_env.writing import save_figure
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,7 @@ def main(args: Args) -> None:
                 axis.set_xticks([])
                 axis.set_yticks([])
         axes[0, 0].set_ylabel(title)
-    args.file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.file, bbox_inches="tight")
+    save_figure(figure, args.file, bbox_inches="tight")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,9 @@ the run, for experiments/replay.py; ``snapshot.safetensors``, ``args.json``: to 
 
 from __future__ import annotations
 
+RESUMES = True  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 import dataclasses
 import math
 import sys
@@ -35,7 +38,7 @@ from asg_env.cli import EnvKwargs, blamed_on, check_env, parse_preset, run
 from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.run import DamagedRun, Run
 from asg_env.evaluation.selection import SELECTIONS
-from asg_env.learning.run_folder import open_run
+from asg_env.learning.run_folder import only_run
 from asg_env.policies import load
 from asg_env.policies.base import Policy
 from asg_env.ranges import SEED, Range, whole
@@ -142,19 +145,23 @@ def main(args: Args) -> None:
     tuning = prepare(args)
     noted = dataclasses.asdict(args)
     del noted["trust"]  # it changes no result
-    open_run(args.out, noted)
-    if tuning.selection.oracle:
-        print(f"warning: --select {args.select}: {ORACLE_NOTE}", file=sys.stderr)
-    try:
-        record = tuning.train()
-        print(write_run_report(record, tuning.evaluations, args.select, tuning.env.title, args.out))
-    except DamagedRun as error:
-        raise SystemExit(f"{error}; choose another --out, or delete {args.out}") from error
-    except OSError as error:
-        raise SystemExit(f"--out {args.out}: {error}; the same command resumes") from error
-    if record.error_type is not None:
-        print(f"it {record.error_type} at step {record.steps[-1]}: a lower base_lr may help")
-    print(f"everything is in {args.out}")
+    with only_run(args.out, noted):
+        if tuning.selection.oracle:
+            print(f"warning: --select {args.select}: {ORACLE_NOTE}", file=sys.stderr)
+        try:
+            record = tuning.train()
+            print(
+                write_run_report(
+                    record, tuning.evaluations, args.select, tuning.env.title, args.out
+                )
+            )
+        except DamagedRun as error:
+            raise SystemExit(f"{error}; choose another --out, or delete {args.out}") from error
+        except OSError as error:
+            raise SystemExit(f"--out {args.out}: {error}; the same command resumes") from error
+        if record.error_type is not None:
+            print(f"it {record.error_type} at step {record.steps[-1]}: a lower base_lr may help")
+        print(f"everything is in {args.out}")
 
 
 def parse(argv: Sequence[str]) -> Args:

@@ -22,6 +22,9 @@ Writes the search and the runs (JSONL; run it again to resume), the table (Markd
 
 from __future__ import annotations
 
+RESUMES = True  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +40,7 @@ from asg_env.evaluation.compare import compare, drawn
 from asg_env.evaluation.play import play
 from asg_env.evaluation.records import Record
 from asg_env.experiment import TaskArgs
-from asg_env.learning.run_folder import open_run
+from asg_env.learning.run_folder import only_run
 from asg_env.policies import load
 from asg_env.policies.base import Policy
 from asg_env.policies.digest import digest
@@ -197,19 +200,19 @@ def main(args: Args) -> str:
     setup = args.setup()
     env = args.make(setup.updated(variant=args.variant))  # before it writes anything
     learned = None if args.policy is None else load_fitting(args, setup)
-    open_run(out, args.noted())
-    if args.quick:
-        learned = learned or untrained(out)
-        args = dataclasses.replace(args, seeds=2, candidates=2, search_seeds=1)
-    rows = [row for row in ROWS if row.schedule is not None or learned is not None]
-    setup = setup.updated(reward_guidance=env.config.reward_guidance)  # the same for every row
-    chosen = search(args, rows, learned, setup, out)
-    records = play_rows(args, rows, learned, chosen, setup, out)
-    text = write_generalization(records, rows, chosen, env.title, out)
-    print(text)
-    if learned is None:
-        print("without ASG's row: it needs --policy, which agents/reinforce.py trains")
-    return text
+    with only_run(out, args.noted()):
+        if args.quick:
+            learned = learned or untrained(out)
+            args = dataclasses.replace(args, seeds=2, candidates=2, search_seeds=1)
+        rows = [row for row in ROWS if row.schedule is not None or learned is not None]
+        setup = setup.updated(reward_guidance=env.config.reward_guidance)  # the same for every row
+        chosen = search(args, rows, learned, setup, out)
+        records = play_rows(args, rows, learned, chosen, setup, out)
+        text = write_generalization(records, rows, chosen, env.title, out)
+        print(text)
+        if learned is None:
+            print("without ASG's row: it needs --policy, which agents/reinforce.py trains")
+        return text
 
 
 def play_rows(

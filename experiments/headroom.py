@@ -12,6 +12,9 @@ runs both to choose and to judge, which flatters the oracle by noise; the table 
 
 from __future__ import annotations
 
+RESUMES = False  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +24,7 @@ import numpy as np
 
 from asg_env.cli import run
 from asg_env.evaluation.records import Record, read_records
+from asg_env.learning.run_folder import only_run
 from asg_env.reports.bootstrap import draw_policies, of_draws
 from asg_env.reports.comparison import ON_TARGET
 from asg_env.reports.table import Column, Entry, Table, named
@@ -46,6 +50,8 @@ def read_runs(folder: Path) -> list[list[Record]]:
         raise SystemExit(f"--records {folder}: no records; experiments/reward_validity.py has them")
     by_name = [{record.policy: record for record in records} for records in runs]
     common = [name for name in by_name[0] if all(name in records for records in by_name)]
+    if not common:
+        raise SystemExit(f"--records {folder}: no policy has a record in each of its files")
     return [[records[name] for name in common] for records in by_name]
 
 
@@ -123,7 +129,9 @@ def main(args: Args) -> str:
     runs = read_runs(args.records)
     rows = table_rows(runs)
     table = headroom_table(rows, runs[0][0].dataset)
-    text = table.write(args.out or args.records / "headroom")
+    out = args.out or args.records / "headroom"
+    with only_run(out):
+        text = table.write(out)
     print(text)
     return text
 

@@ -9,6 +9,9 @@ command, the seed and each teacher's accuracy on its held-out handwriting).
 
 from __future__ import annotations
 
+RESUMES = False  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +19,17 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
 from asg_env.cli import run
+from asg_env.learning.run_folder import only_run
 from asg_env.ranges import SEED, Range, whole
+from asg_env.reports.table import write_json
 from asg_env.seeding import isolated_rng
 from asg_env.tasks.digits import VARIANTS, WEIGHTS, DigitsVariant, teacher_network, teacher_splits
+from asg_env.writing import write_atomic
 
 
 @dataclass(frozen=True)
@@ -70,14 +76,14 @@ def pretrain(variant: DigitsVariant, args: Args) -> tuple[dict[str, Tensor], flo
 
 def main(args: Args) -> None:
     """Train every teacher and write the record."""
-    args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     accuracies = {}
-    for variant in tqdm(VARIANTS.values(), desc="teachers"):
-        with isolated_rng(args.seed + variant.seed):
-            weights, accuracy = pretrain(variant, args)
-        save_file(weights, args.out / variant.weights.name)
-        accuracies[variant.weights.name] = round(accuracy, 6)
+    with only_run(args.out):
+        for variant in tqdm(VARIANTS.values(), desc="teachers"):
+            with isolated_rng(args.seed + variant.seed):
+                weights, accuracy = pretrain(variant, args)
+            write_atomic(args.out / variant.weights.name, save(weights))
+            accuracies[variant.weights.name] = round(accuracy, 6)
     record = {
         "command": f"python experiments/pretrain_digits.py --seed {args.seed} "
         f"--epochs {args.epochs} --lr {args.lr}",
@@ -85,7 +91,7 @@ def main(args: Args) -> None:
         "torch": torch.__version__,
         "held_out_accuracy": accuracies,
     }
-    (args.out / "teachers.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_json(args.out / "teachers.json", record, indent=1)
     print(json.dumps(record, indent=1))
 
 

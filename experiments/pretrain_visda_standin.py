@@ -9,6 +9,9 @@ retention images of the task itself). About a minute on one core.
 
 from __future__ import annotations
 
+RESUMES = False  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +19,15 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from asg_env.cli import run
 from asg_env.data.splits import TensorSplit
+from asg_env.learning.run_folder import only_run
 from asg_env.ranges import SEED, Range, whole
+from asg_env.reports.table import write_json
 from asg_env.seeding import isolated_rng
 from asg_env.tasks.visda_standin import (
     PRETRAINING_SEED,
@@ -31,6 +36,7 @@ from asg_env.tasks.visda_standin import (
     old_split,
     teacher_network,
 )
+from asg_env.writing import write_atomic
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,6 @@ def main(args: Args) -> None:
     data = old_split(args.images, PRETRAINING_SEED + args.seed)
     with isolated_rng(args.seed):
         network = pretrain(data, args)
-    args.out.mkdir(parents=True, exist_ok=True)
-    save_file(network.state_dict(), args.out / "teacher.safetensors")
     record = {
         "command": f"python experiments/pretrain_visda_standin.py --seed {args.seed} "
         f"--images {args.images} --epochs {args.epochs} --lr {args.lr} "
@@ -103,7 +107,9 @@ def main(args: Args) -> None:
         "training_accuracy": round(accuracy(network, data), 6),
         "held_out_accuracy": round(accuracy(network, held_out), 6),
     }
-    (args.out / "teacher.json").write_text(json.dumps(record, indent=1) + "\n")
+    with only_run(args.out):
+        write_atomic(args.out / "teacher.safetensors", save(network.state_dict()))
+        write_json(args.out / "teacher.json", record, indent=1)
     print(json.dumps(record, indent=1))
 
 

@@ -19,6 +19,9 @@ variants, though it has seen the target labels of the training ones.
 
 from __future__ import annotations
 
+RESUMES = True  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +39,7 @@ from asg_env.evaluation.compare import compare, drawn
 from asg_env.evaluation.play import run_episode
 from asg_env.evaluation.records import Record
 from asg_env.experiment import TaskArgs
-from asg_env.learning.run_folder import open_run
+from asg_env.learning.run_folder import only_run
 from asg_env.policies.base import Policy
 from asg_env.policies.digest import digest
 from asg_env.policies.families import log_uniform
@@ -46,6 +49,7 @@ from asg_env.reports.bootstrap import draw_policies, of_draws
 from asg_env.reports.comparison import ON_TARGET
 from asg_env.reports.statistics import Interval, no_interval
 from asg_env.reports.table import Column, Entry, Table, named
+from asg_env.writing import save_figure
 
 SAME = "proxy_valid_terminal"  # its return is that of proxy_valid
 LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0)  # and the environment's own
@@ -307,7 +311,7 @@ def plot(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     figure.axes[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.supylabel("Spearman's correlation of the return")
     figure.suptitle(title)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 # -- running ---------------------------------------------------------------------------------------
@@ -332,26 +336,26 @@ def main(args: Args) -> str:
     setup = args.setup()
     env = args.make(setup)
     names = variant_names(args, env)
-    open_run(out, args.noted())
-    policies = [RandomPath(k) for k in range(6 if args.quick else args.policies)]
-    trials = [
-        compare(
-            policies,
-            setup,
-            drawn(name, [0]),
-            out / f"records_{(name or 'own').replace(':', '')}.jsonl",
-            args.processes,
-            partial(play_probed, probes=args.probes),
-        )
-        for name in names
-    ]
-    default = env.config.reward, float(env.config.reward_guidance or 0), None
-    rows = table_rows(trials, default, args.probes)
-    title = trials[0][0].dataset + (f", {args.variants} variants" if names[0] else "")
-    text = validity_table(rows, title).write(out)
-    plot(rows, title, out / "table.png")
-    print(text)
-    return text
+    with only_run(out, args.noted()):
+        policies = [RandomPath(k) for k in range(6 if args.quick else args.policies)]
+        trials = [
+            compare(
+                policies,
+                setup,
+                drawn(name, [0]),
+                out / f"records_{(name or 'own').replace(':', '')}.jsonl",
+                args.processes,
+                partial(play_probed, probes=args.probes),
+            )
+            for name in names
+        ]
+        default = env.config.reward, float(env.config.reward_guidance or 0), None
+        rows = table_rows(trials, default, args.probes)
+        title = trials[0][0].dataset + (f", {args.variants} variants" if names[0] else "")
+        text = validity_table(rows, title).write(out)
+        plot(rows, title, out / "table.png")
+        print(text)
+        return text
 
 
 if __name__ == "__main__":

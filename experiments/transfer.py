@@ -15,6 +15,9 @@ plots.
 
 from __future__ import annotations
 
+RESUMES = True  # says an interrupt, which is handled from the next line on
+import asg_env  # noqa: F401  # isort: skip
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +27,7 @@ from asg_env.cli import blamed_on, check_ranges, fitting_variant, refuse_env_kwa
 from asg_env.evaluation.compare import Entrant, compare, spread
 from asg_env.experiment import FIRST, OWN_OPTIONS, TaskArgs, TaskName
 from asg_env.learning.copies import EVAL_SEED
-from asg_env.learning.run_folder import open_run
+from asg_env.learning.run_folder import only_run
 from asg_env.policies import load
 from asg_env.ranges import whole
 from asg_env.reports.benchmark import write_benchmark
@@ -98,13 +101,13 @@ def main(args: Args) -> str:
     opponents = entrants(args.opponents, args.trust, "--opponents")
     players = [*entrants(args.policies, args.trust, "--policies", "transferred "), *opponents]
     check_names(args, players)
-    open_run(out, args.noted())
-    episodes = spread(task, variant, EVAL_SEED, 1 if args.quick else args.eval_seeds)
-    records = compare(players, setup, episodes, out / "records.jsonl", args.processes)
-    tuned = {opponent.identity.agent for opponent in opponents}
-    text = write_benchmark(records, [], out, reference_of(args.opponents), tuned)
-    print(text)
-    return text
+    with only_run(out, args.noted()):
+        episodes = spread(task, variant, EVAL_SEED, 1 if args.quick else args.eval_seeds)
+        records = compare(players, setup, episodes, out / "records.jsonl", args.processes)
+        tuned = {opponent.identity.agent for opponent in opponents}
+        text = write_benchmark(records, [], out, reference_of(args.opponents), tuned)
+        print(text)
+        return text
 
 
 if __name__ == "__main__":

@@ -8,21 +8,28 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from asg_env.interrupts import AGAIN
+
 LAST = 20  # lines of a failed command's log that are shown
 PAUSE = 0.1  # seconds between looks at the commands
+PATIENCE = 4.0  # seconds that a command has to end when it is told to
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}  # and no progress bar
 GUARD = """
-import os, signal, subprocess, sys, threading
+import os, signal, subprocess, sys, threading, time
 def end_with_parent():
     os.read(0, 1)  # ends when the parent does, however it does
     os.killpg(0, signal.SIGTERM)
+    time.sleep(float(sys.argv[1]))
+    os.killpg(0, signal.SIGKILL)
+signal.signal(signal.SIGTERM, lambda *_: None)  # the command's to handle, and this waits for it
 threading.Thread(target=end_with_parent, daemon=True).start()
-os._exit(subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL) & 255)
+code = subprocess.call(sys.argv[2:], stdin=subprocess.DEVNULL)
+os._exit(code if code >= 0 else 128 - code)
 """
 """Runs a command in a process group of its own, which ends with whoever started it."""
 
@@ -40,7 +47,7 @@ class Command:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as file:
             return subprocess.Popen(
-                [sys.executable, "-c", GUARD, *self.words],
+                [sys.executable, "-c", GUARD, str(PATIENCE), *self.words],
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -55,12 +62,18 @@ class Command:
             raise SystemExit(
                 "\n".join(
                     [
-                        f"{self.name} failed (exit code {code}): {shlex.join(self.words)}",
+                        f"{self.name} {_how(code)}: {shlex.join(self.words)}",
                         *(f"  {line}" for line in lines),
-                        f"its whole output is in {self.log}",
+                        f"its whole output is in {self.log}; once that is mended, {AGAIN}",
                     ]
                 )
             )
+
+
+def _how(code: int) -> str:
+    if code - 128 in set(signal.Signals):
+        return f"was ended by {signal.Signals(code - 128).name}"
+    return f"failed (exit code {code})"
 
 
 def run_commands(
@@ -88,16 +101,21 @@ def run_commands(
                 ended(command)
             time.sleep(PAUSE)
     finally:
-        for process in running:
-            _end(process)
+        _end(running)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a command and everything that it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+def _end(processes: Collection[subprocess.Popen[bytes]]) -> None:
+    """End commands and everything that they started."""
+    until = time.monotonic() + PATIENCE
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0, until - time.monotonic()))
+        _signal(process, signal.SIGKILL)  # what is left of its group
         process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

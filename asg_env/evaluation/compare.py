@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.parallel import run_parallel
 from asg_env.evaluation.play import play
 from asg_env.evaluation.records import Record, append_records, read_records
+from asg_env.locks import alone
 from asg_env.policies.base import Identity, Policy, check_policy
 from asg_env.tasks.base import Task
 
@@ -84,11 +85,26 @@ def compare(
     Raises:
         SystemExit: a record there is not what would be played now, or the images or the network
             changed in between.
+        InUse: another process writes to ``path``.
+        WorkerDied: a process that played ended; what was played before is in ``path``.
         TypeError: an entrant is no policy; the message says what it lacks.
         ValueError: two policies of one name, or two episodes of one seed.
     """
     players = as_entrants(entrants)
     jobs = _jobs(players, setup, episodes)
+    with alone(path):
+        done = _played(jobs, episodes, path, processes, play)
+    return [done[who.label, e.seed] for who in players for e in episodes]
+
+
+def _played(
+    jobs: Mapping[tuple[str, int], _Job],
+    episodes: Sequence[Episode],
+    path: Path,
+    processes: int,
+    play: Callable[[Policy, EnvSetup, int], Record],
+) -> dict[tuple[str, int], Record]:
+    """The record of each job, after what is left has been played."""
     found = {(r.policy, r.reset_seed): r for r in read_records(path)}
     done = {key: record for key, record in found.items() if key in jobs}
     if done:
@@ -107,7 +123,7 @@ def compare(
         if left:
             run_parallel(_play, left, processes, keep)
     check_one_problem(list(done.values()), path)
-    return [done[who.label, e.seed] for who in players for e in episodes]
+    return done
 
 
 class _Job(NamedTuple):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
+
+from asg_env.interrupts import shielded
+from asg_env.workers import WorkerDied, await_deaths, prepare_worker, start_tracker
 
 
 def run_parallel(
@@ -26,18 +29,28 @@ def run_parallel(
         jobs: arguments.
         processes: jobs at a time, each with one CPU thread and without a progress bar.
         each: called here.
+
+    Raises:
+        WorkerDied: a process ended before its job did.
     """
     before = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, initializer=worker)
+    start_tracker()
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=worker)
     bars = os.environ.get("TQDM_DISABLE", "")
     os.environ["TQDM_DISABLE"] = "1"  # the processes read it when they import tqdm
+    started = list[BaseProcess]()
     try:
-        for future in as_completed([pool.submit(function, *job) for job in jobs]):
+        with shielded():
+            futures = [pool.submit(function, *job) for job in jobs]
+            started += set(multiprocessing.active_children()) - before
+        for future in as_completed(futures):
             each(future.result())
-    except BaseException:
+    except BaseException as error:
+        died = await_deaths(started) if isinstance(error, BrokenExecutor) else ""
         for child in set(multiprocessing.active_children()) - before:
             child.terminate()
+        if died:
+            raise WorkerDied(died) from error
         raise
     finally:
         os.environ["TQDM_DISABLE"] = bars
@@ -45,9 +58,9 @@ def run_parallel(
 
 
 def worker() -> None:
-    """One CPU thread; Ctrl-C is the main process's to handle, and its end is the worker's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """One CPU thread; the end of the main process is the worker's."""
     torch.set_num_threads(1)
+    prepare_worker()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -42,8 +42,10 @@ class Checkpoint(NamedTuple):
             if kind == "network":
                 weights[rest] = value
             elif kind == "optimizer" and index.isdecimal() and int(index) in own and key:
-                if value.ndim and value.shape != own[int(index)].shape:
-                    raise BadFile(f"{self.where}: {name} has shape {tuple(value.shape)}")
+                fits = not value.ndim or value.shape == own[int(index)].shape
+                if not (fits and value.is_floating_point()):
+                    kind = f"{value.dtype} {tuple(value.shape)}"
+                    raise BadFile(f"{self.where}: {name} holds {kind}, which does not fit")
                 state.setdefault(int(index), {})[key] = value
             else:
                 raise BadFile(f"{self.where}: a tensor is called {name!r}")

@@ -10,10 +10,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers import RescaleAction
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from asg_env.envs.setup import EnvSetup
-from asg_env.learning.copies import EVAL_SEED, start_method, worker_env
+from asg_env.learning.copies import EVAL_SEED, ending_workers, worker_env
+from asg_env.workers import start_method
 
 
 class Copy(gym.Wrapper[Any, Any, Any, Any]):
@@ -55,28 +56,25 @@ class Copy(gym.Wrapper[Any, Any, Any, Any]):
             self.playing = True
 
 
-def make_copy(setup: EnvSetup, key: tuple[int, ...], in_process: bool) -> Copy:
-    """A copy, in its worker; continuous actions are of [-1, 1], as SB3 wants them."""
-    env = worker_env(setup, in_process)
+def make_copy(setup: EnvSetup, key: tuple[int, ...]) -> Copy:
+    """A copy; continuous actions are of [-1, 1], as SB3 wants them."""
+    env = worker_env(setup)
     if setup.kwargs["action"] == "continuous":
         env = RescaleAction(env, np.float32(-1), np.float32(1))
     return Copy(env, key)
+
+
+class WorkerCopies(SubprocVecEnv):
+    """Copies in a process each; WorkerDied if one dies while they start."""
+
+    def __init__(self, makers: list[Callable[[], gym.Env[Any, Any]]]) -> None:
+        with ending_workers(self):
+            super().__init__(makers, start_method())
 
 
 def make_sb3_copies(
     setup: EnvSetup, keys: Sequence[tuple[int, ...]], in_process: bool
 ) -> DummyVecEnv | SubprocVecEnv:
     """A copy for each of ``keys``, in a process of its own or all ``in_process``."""
-    makers: list[Callable[[], gym.Env[Any, Any]]] = [
-        partial(make_copy, setup, key, in_process) for key in keys
-    ]
-    return DummyVecEnv(makers) if in_process else SubprocVecEnv(makers, start_method())
-
-
-def end(envs: VecEnv) -> None:
-    """End them at once, workers too: an interrupted step would never be answered."""
-    for process in getattr(envs.unwrapped, "processes", []):
-        process.terminate()
-        process.join()
-    if isinstance(envs.unwrapped, DummyVecEnv):
-        envs.close()
+    makers: list[Callable[[], gym.Env[Any, Any]]] = [partial(make_copy, setup, key) for key in keys]
+    return DummyVecEnv(makers) if in_process else WorkerCopies(makers)

@@ -121,6 +121,10 @@ def _check(model: BaseAlgorithm, tensors: dict[str, Tensor], state: State) -> No
         if size > buffer.buffer_size:
             raise ValueError(f"its replay buffer holds {size} decisions, at most all are played")
         shapes |= {f"buffer.{n}": (size, *getattr(buffer, n).shape[1:]) for n in BUFFER}
+    whole = ("episode_lengths", "last.starts", "rng.torch", "rng.numpy")
+    for name, value in tensors.items():
+        if not (value.is_floating_point() or name in whole or name.startswith("buffer.")):
+            raise ValueError(f"{name} holds {value.dtype}, expected floats")
     for name, shape in shapes.items():
         if tuple(tensors[name].shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, expected {shape}")

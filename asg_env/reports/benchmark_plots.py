@@ -10,6 +10,7 @@ import numpy as np
 
 from asg_env.reports.comparison import METRICS, best_first
 from asg_env.reports.trainings import AXES
+from asg_env.writing import save_figure
 
 
 def plot_curves(
@@ -31,7 +32,7 @@ def plot_curves(
     figure.axes[0].set_ylabel("return on held-out variants")
     figure.axes[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle("mean over training seeds, shaded: lowest to highest")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def plot_intervals(
@@ -56,7 +57,7 @@ def plot_intervals(
         axes.set(xlabel=key if key == "return" else f"{key}, %")
         axes.grid(axis="x", alpha=0.3)
     figure.suptitle(f"{title}: interquartile mean and 95% interval")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def plot_pairs(names: Sequence[str], values: np.ndarray, path: Path) -> None:
@@ -74,4 +75,4 @@ def plot_pairs(names: Sequence[str], values: np.ndarray, path: Path) -> None:
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     figure.colorbar(mesh, ax=axes, label="P(row's return > column's)")
-    figure.savefig(path)
+    save_figure(figure, path)

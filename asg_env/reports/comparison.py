@@ -15,7 +15,7 @@ from asg_env.policies.schedules import SCHEDULES
 from asg_env.reports.statistics import mean_ci95, no_interval
 from asg_env.reports.table import Column, Entry, Table, named
 from asg_env.reports.trainings import read_metrics
-from asg_env.writing import write_atomic
+from asg_env.writing import save_figure, write_atomic
 
 METRICS = ("return", "accuracy", "retention")
 ON_TARGET = METRICS[1:]
@@ -132,7 +132,7 @@ def plot_learning(metrics: Sequence[dict[str, Any]], records: Sequence[Record], 
         title="Meta-training\n(dashed: the schedules, in the comparison)",
     )
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def plot_lr(episodes: dict[int, Record], path: Path) -> None:
@@ -158,7 +158,7 @@ def plot_lr(episodes: dict[int, Record], path: Path) -> None:
         axes.set(title=names[g], ylim=(-0.02, 1.02), xlabel="optimizer step", ylabel="LR / base LR")
         axes.label_outer()
     figure.suptitle(f"{whole[0].policy}: mean and std over {len(whole)} episodes")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 # -- one fine-tuning run ---------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def plot_run(record: Record, evaluations: Sequence[Evaluation], selected: str, p
     _draw_evaluations(upper, evaluations, selected)
     ending = f" ({record.error_type})" if record.error_type else ""
     figure.suptitle(f"{record.env_id}, {record.policy}, seed {record.reset_seed}{ending}")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _draw_evaluations(axes: Any, evaluations: Sequence[Evaluation], selected: str) -> None:

@@ -15,6 +15,7 @@ from asg_env.reports.comparison import ON_TARGET, by_policy
 from asg_env.reports.generalization_rows import Row, candidates, played
 from asg_env.reports.statistics import mean_ci95, no_interval
 from asg_env.reports.table import Column, Entry, Table, named
+from asg_env.writing import save_figure
 
 Runs = Mapping[str, Mapping[int, Record]]
 """Records by row and seed."""
@@ -218,7 +219,7 @@ def plot_points(
         )
     axes.set(xlabel="retention, %", ylabel="target accuracy, %", title=title)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _bars(entry: dict[str, Any]) -> list[list[float]]:
@@ -255,7 +256,7 @@ def plot_curves(records: Sequence[Record], rows: Sequence[Row], title: str, path
     lines, names = figure.axes[0].get_legend_handles_labels()
     figure.axes[-1].legend(lines, names, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(f"{title}: means over seeds; x: where early stopping stops on average")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def write_generalization(

@@ -17,7 +17,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import asg_env.evaluation.run as run_module
 from asg_env.deploy import load_student
 from asg_env.envs import FinetuneEnv
-from asg_env.files import drop_leftovers
 from asg_env.policies.recurrent import (
     PolicyArgs,
     RecurrentPolicy,
@@ -25,6 +24,7 @@ from asg_env.policies.recurrent import (
     save_policy,
 )
 from asg_env.tasks.visda import read_visda
+from asg_env.writing import drop_leftovers
 from experiments import finetune
 
 
