@@ -26,6 +26,7 @@ import numpy as np
 from asg_env.cli import run
 from asg_env.evaluation.records import Record, read_records
 from asg_env.learning.run_folder import only_run
+from asg_env.reports.comparison import highest_scale, middle_of, show_scales
 from asg_env.reports.statistics import Interval, mean_ci95
 from asg_env.reports.table import Column, Entry, Table, named
 from asg_env.writing import save_figure
@@ -154,14 +155,15 @@ def plot(agents: dict[str, list[Record]], title: str, path: Path) -> None:
         groups = records[0].groups
         same = [r for r in records if len(r.lr_scales) == len(records[0].lr_scales)]
         table, edges = np.array([r.lr_scales for r in same]), np.array(same[0].steps)
+        highest = highest_scale(same)
         for g, group in enumerate(groups):
             shade = 0.15 + 0.75 * g / max(1, len(groups) - 1)
             colour = "C3" if g == len(groups) - 1 else (0.1, shade * 0.8, 1 - shade / 2)
-            mean, spread = table[..., g].mean(0), table[..., g].std(0)
+            low, mean, high = middle_of(table[..., g], highest)
             axes.stairs(mean, edges, baseline=None, color=colour, linewidth=1.8, label=group)
-            low, high = np.clip(mean - spread, 0, 1), np.clip(mean + spread, 0, 1)
             axes.stairs(high, edges, baseline=low, fill=True, color=colour, alpha=0.12)
-        axes.set(title=name, ylim=(-0.02, 1.02), xlabel="optimizer step")
+        axes.set(title=name, xlabel="optimizer step")
+        show_scales(axes, highest)
         axes.grid(alpha=0.3)
     for axes in grid:
         axes.set_axis_off()

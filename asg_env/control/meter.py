@@ -142,6 +142,13 @@ class Meter:
         """The same over the norm of start, (G,)."""
         return _array(self._moved(self._start) / self._start_norm.clamp_min(NEARLY_ZERO))
 
+    def load_moves(self, moves: Sequence[Tensor]) -> None:
+        """Take over another meter's ``moves``; ValueError if they do not fit the weights."""
+        shapes = [p.shape for p in self.params] if moves else []
+        if [m.shape for m in moves] != shapes:
+            raise ValueError(f"{len(moves)} weight changes do not fit {len(self.params)} weights")
+        self.moves = [m.clone() for m in moves]
+
     def state_dict(self) -> dict[str, Any]:
         """All that its future depends on but the weights: tensors, and lists of them."""
         names = "_start", "_before", "moves", "_losses", "_gradients", "_sum"

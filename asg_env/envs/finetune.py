@@ -147,8 +147,9 @@ its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
         if self.render_mode is None:
             return gym.logger.warn('render() needs render_mode="rgb_array" or "ansi"')
         ledger = self._running("render()").ledger
-        draw = render_frame if self.render_mode == "rgb_array" else render_ansi
-        return draw(self.group_names, ledger, self.title)
+        if self.render_mode == "ansi":
+            return render_ansi(self.group_names, ledger, self.title)
+        return render_frame(self.group_names, ledger, self.title, self._action.highest)
 
     # -- beyond Gymnasium -------------------------------------------------------------------------
 
@@ -182,6 +183,11 @@ its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
     def student(self) -> Student:
         """The network that is being fine-tuned: to read, not to change."""
         return self._running("asking for the student").optimizee.student
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What was drawn for this episode, hidden from the agent."""
+        return dict(self._running("asking for the context").ledger.context)
 
     @property
     def title(self) -> str:

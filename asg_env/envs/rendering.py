@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 
 from asg_env.data.names import shown
+from asg_env.control.actions import LOWEST
 from asg_env.envs.ledger import Ledger
 
 SIZE = (9.6, 5.4)  # inches
 DPI = 100
 
 
-def render_frame(groups: Sequence[str], episode: Ledger, title: str) -> np.ndarray:
-    """A picture of the run so far, (540, 960, 3) uint8."""
+def render_frame(
+    groups: Sequence[str], episode: Ledger, title: str, highest: float = 1.0
+) -> np.ndarray:
+    """A picture of the run so far, (540, 960, 3) uint8; LR scales reach up to ``highest``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -23,7 +26,7 @@ def render_frame(groups: Sequence[str], episode: Ledger, title: str) -> np.ndarr
     canvas = FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 2, height_ratios=(3, 2))
     axes = figure.add_subplot(grid[0, :])
-    figure.colorbar(_draw_decisions(axes, groups, episode), ax=axes, pad=0.01)
+    figure.colorbar(_draw_decisions(axes, groups, episode, highest), ax=axes, pad=0.01)
     _draw_losses(figure.add_subplot(grid[1, 0]), episode)
     _draw_rewards(figure.add_subplot(grid[1, 1]), episode)
     state = f", {episode.error}" if episode.error else ""
@@ -35,12 +38,13 @@ def render_frame(groups: Sequence[str], episode: Ledger, title: str) -> np.ndarr
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _draw_decisions(axes: Any, groups: Sequence[str], episode: Ledger) -> Any:
+def _draw_decisions(axes: Any, groups: Sequence[str], episode: Ledger, highest: float) -> Any:
     """The map of LR scales, a column above the number of each decision; its mesh."""
     from matplotlib.ticker import MaxNLocator
 
     edges = np.arange(len(episode.windows) + 1) + 0.5
-    mesh = draw_scales(axes, groups, edges, [row["scales"] for row in episode.history[1:]])
+    scales = [row["scales"] for row in episode.history[1:]]
+    mesh = draw_scales(axes, groups, edges, scales, highest)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set(xlabel="decision", title="LR / base LR of each layer group (white: to come)")
     return mesh
@@ -58,7 +62,11 @@ def plain_text(text: str) -> str:
 
 
 def draw_scales(
-    axes: Any, groups: Sequence[str], edges: np.ndarray, scales: Sequence[Sequence[float]]
+    axes: Any,
+    groups: Sequence[str],
+    edges: np.ndarray,
+    scales: Sequence[Sequence[float]],
+    highest: float = 1.0,
 ) -> Any:
     """Draw a map of LR scales: a row for each group, a column for each window.
 
@@ -66,15 +74,19 @@ def draw_scales(
         axes: matplotlib's, to draw on.
         groups: names of the layer groups, (G,).
         edges: where windows begin and end, (windows + 1,).
-        scales: (D, G) in [0, 1] of the first D windows; the others stay white.
+        scales: (D, G) of the first D windows; the others stay white.
+        highest: the largest scale that there can be; above 1, colours are logarithmic.
 
     Returns:
         The mesh, for a colour bar.
     """
+    from matplotlib.colors import LogNorm, Normalize
+
     table = np.full((len(groups), len(edges) - 1), np.nan)
     for column, row in enumerate(scales):
         table[:, column] = row
-    mesh = axes.pcolormesh(edges, np.arange(len(groups) + 1), table, vmin=0, vmax=1, cmap="viridis")
+    norm = Normalize(0, 1) if highest <= 1 else LogNorm(LOWEST, highest)
+    mesh = axes.pcolormesh(edges, np.arange(len(groups) + 1), table, norm=norm, cmap="viridis")
     axes.set_yticks(np.arange(len(groups)) + 0.5, [plain_text(group) for group in groups])
     axes.invert_yaxis()
     axes.set_xlim(edges[0], edges[-1])
@@ -111,7 +123,7 @@ def render_ansi(groups: Sequence[str], episode: Ledger, title: str) -> str:
     head = f"{'step':>7} {'reward':>8} {'CE':>7} {'KL':>7} {'Phi':>7}  " + " ".join(groups)
     lines = [shown(title), head]
     for row in episode.history:
-        scales = " ".join(f"{s:{len(g)}.2f}" for s, g in zip(row["scales"], groups, strict=True))
+        scales = " ".join(f"{s:{len(g)}.{3 if 0 < s < 0.1 else 2}f}" for s, g in zip(row["scales"], groups, strict=True))
         numbers = f"{row['valid_ce']:7.3f} {row['valid_kl']:7.3f} {row['phi']:7.3f}"
         lines.append(f"{row['steps']:7d} {row['reward']:8.3f} {numbers}  {scales}")
     if episode.error:

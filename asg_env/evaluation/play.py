@@ -95,6 +95,7 @@ def record_of(
         problem=u.problem.fingerprint,
         losses=[losses for _, losses in moments],
         policy_digest=policy.digest,
+        context=u.context,
         **Identity(policy.name)._asdict(),
     )
 

@@ -51,6 +51,7 @@ class Record:
     fingerprint of images and network; ``losses`` (decisions + 1) is ``info["losses"]`` at the start
     and after each decision. ``policy_digest`` is the policy's. These four are empty in records of
     older versions. ``evaluations``: what was looked at on the way (:func:`look`), if anything.
+    ``context``: what the environment drew for this episode, hidden from the agent.
     ``agent``, ``training_seed`` and ``update`` are who played, ``policy`` is what tables call it.
     """
 
@@ -78,6 +79,7 @@ class Record:
     agent: str = ""
     training_seed: int | None = None
     update: int | None = None
+    context: dict[str, Any] = field(default_factory=dict)
 
     @property
     def identity(self) -> Identity:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from asg_env.control.actions import ACTIONS, LOWEST
 from asg_env.envs.rendering import draw_scales
 from asg_env.evaluation.records import Record
 from asg_env.evaluation.selection import SELECTIONS, Evaluation
@@ -135,6 +136,30 @@ def plot_learning(metrics: Sequence[dict[str, Any]], records: Sequence[Record], 
     save_figure(figure, path)
 
 
+def highest_scale(records: Sequence[Record]) -> float:
+    """The largest LR scale that the records' actions could set, or did."""
+    known = [ACTIONS[k].highest for r in records if (k := r.kwargs.get("action")) in ACTIONS]
+    return max([1.0, *known, *(np.max(r.lr_scales) for r in records if r.lr_scales)])
+
+
+def middle_of(scales: np.ndarray, highest: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean - std, mean and mean + std over the rows; of the logarithms where scales reach above
+    1."""
+    values = scales if highest <= 1 else np.log10(np.maximum(scales, LOWEST))
+    mean, std = values.mean(0), values.std(0)
+    low, middle, high = mean - std, mean, mean + std
+    return (low, middle, high) if highest <= 1 else (10.0**low, 10.0**middle, 10.0**high)
+
+
+def show_scales(axes: Any, highest: float) -> None:
+    """Set the y axis for LR scales up to ``highest``: logarithmic above 1."""
+    if highest > 1:
+        axes.set_yscale("log")
+        axes.set_ylim(LOWEST / 2, 2 * highest)
+    else:
+        axes.set_ylim(-0.02, 1.02)
+
+
 def plot_lr(episodes: dict[int, Record], path: Path) -> None:
     """LR scale of each layer group over optimizer steps: mean and spread over episodes."""
     from matplotlib.figure import Figure
@@ -144,7 +169,7 @@ def plot_lr(episodes: dict[int, Record], path: Path) -> None:
         return
     table = np.array([r.lr_scales for r in whole])  # (episodes, decisions, groups)
     names = whole[0].groups
-    edges = np.array(whole[0].steps)
+    edges, highest = np.array(whole[0].steps), highest_scale(whole)
     columns = 3
     figure = Figure((9, 1.2 + 2 * -(-len(names) // columns)), 120, layout="constrained")
     grid = figure.subplots(-(-len(names) // columns), columns, sharex=True, sharey=True)
@@ -152,10 +177,11 @@ def plot_lr(episodes: dict[int, Record], path: Path) -> None:
         if g >= len(names):
             axes.set_axis_off()
             continue
-        mean, spread = table[..., g].mean(0), table[..., g].std(0)
+        low, mean, high = middle_of(table[..., g], highest)
         axes.stairs(mean, edges, linewidth=2, baseline=None)
-        axes.stairs(mean + spread, edges, baseline=mean - spread, fill=True, alpha=0.25)
-        axes.set(title=names[g], ylim=(-0.02, 1.02), xlabel="optimizer step", ylabel="LR / base LR")
+        axes.stairs(high, edges, baseline=low, fill=True, alpha=0.25)
+        show_scales(axes, highest)
+        axes.set(title=names[g], xlabel="optimizer step", ylabel="LR / base LR")
         axes.label_outer()
     figure.suptitle(f"{whole[0].policy}: mean and std over {len(whole)} episodes")
     save_figure(figure, path)
@@ -225,7 +251,7 @@ def plot_run(record: Record, evaluations: Sequence[Evaluation], selected: str, p
 
     figure = Figure((8, 6), 120, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    mesh = draw_scales(lower, record.groups, np.array(record.steps), record.lr_scales)
+    mesh = draw_scales(lower, record.groups, np.array(record.steps), record.lr_scales, highest_scale([record]))
     lower.set(xlabel="optimizer step", ylabel="layer group", xlim=(0, record.steps[-1]))
     figure.colorbar(mesh, ax=lower, label="LR / base LR", pad=0.01)
     _draw_evaluations(upper, evaluations, selected)

@@ -263,7 +263,7 @@ class Optimizee:
 
         Both runs must have been made with the same arguments; ValueError if a tensor does not fit.
         """
-        known = (STUDENT, METHOD, *OPTIMIZER_STATE)
+        known = (STUDENT, METHOD, METER, *OPTIMIZER_STATE)
         if odd := [name for name in tensors if not name.startswith(known)]:
             raise ValueError(f"a tensor is called {odd[0]!r}")
         weights = _below(STUDENT, tensors)
@@ -271,8 +271,8 @@ class Optimizee:
         self.student.load_state_dict(weights)
         load_optimizer_tensors(self.optimizer, self.params, tensors)
         self.method.load_tensors(_below(METHOD, tensors))
-        moves = {int(k): v.clone() for k, v in _below(METER, tensors).items()}
-        self.meter.moves = [moves[k] for k in sorted(moves)]
+        moves = _below(METER, tensors)
+        self.meter.load_moves([moves[str(k)] for k in range(len(moves))])
         self.order.position = position
         self._upcoming = None
 

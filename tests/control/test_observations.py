@@ -12,8 +12,9 @@ GROUPS = ["conv", "head"]
 
 def measured(value=0.5, progress=0.5):
     pair = np.array([value, 2 * value])
-    window = WindowStats(value, value, pair, pair, True)
-    return Measurement(window, Probe(value, value, pair, pair), progress, np.array([0.3, 0.7]))
+    window = WindowStats(value, value, pair, pair, True, None, value, pair, pair)
+    probe, scales = Probe(value, value, pair, pair), np.array([0.3, 0.7])
+    return Measurement(window, probe, progress, scales, 5, 3, 2 * value, 3 * value, 0.1)
 
 
 @pytest.mark.parametrize("name", OBSERVATIONS)
