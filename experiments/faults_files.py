@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -54,6 +54,7 @@ from asg_env.policies.families import TunedPolicy
 from asg_env.policies.official import official_shapes
 from asg_env.policies.recurrent import PolicyArgs, RecurrentPolicy, save_policy
 from asg_env.policies.schedules import SchedulePolicy
+from asg_env.ranges import SEED, whole
 from asg_env.reports.table import Column, Table, named
 from asg_env.reports.trainings import optimizer_steps, progress_of, search_score
 from asg_env.sealed import line_of
@@ -70,11 +71,11 @@ POLICY = PolicyArgs("layerwise", 5, 6, hidden=2, heads="shared", skip=True)
 class Args:
     """Damage every kind of file that is read back, and see what reading it does."""
 
-    mutations: int = 300
+    mutations: Annotated[int, whole(1)] = 300
     """Damaged copies of each kind of file."""
     kinds: tuple[str, ...] = ()
     """Which kinds; none: all."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Of the damages."""
     out: Path | None = None
     """Folder for faults_files.md and faults_files.json; none: only print."""
