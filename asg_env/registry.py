@@ -1,7 +1,8 @@
 """Names for things: what an argument may be called, and how a stranger adds to it.
 
 Wherever an argument takes a name, it also takes the thing itself, or ``"module:attribute"``, which
-any process can look up. A registered name is known to the process that registered it.
+any process can look up. A registered name is known to the process that registered it, and where an
+:class:`~asg_env.envs.setup.EnvSetup` takes it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """What a stranger adds from a folder of their own, without editing the package."""
 
-import re
-
 import gymnasium as gym
 import pytest
-from support import DIGITS_ID, REPO, SMALL, run_python
+from doors_support import write_doors
+from support import DIGITS_ID, SMALL, run_python
 
 from asg_env.control.actions import ACTIONS, Discrete
 from asg_env.envs.rewards import REWARDS, RewardTerm
@@ -12,8 +11,6 @@ from asg_env.methods.base import Method
 from asg_env.methods.guided import METHODS
 from asg_env.methods.regularizers import REGULARIZERS
 
-README = (REPO / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(# my_\w+\.py\n.*?)```", README, re.DOTALL)
 WORKERS = """
 import gymnasium, my_doors
 if __name__ == "__main__":
@@ -30,11 +27,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def folder(tmp_path):
-    for block in BLOCKS:
-        name = block.partition("\n")[0].removeprefix("# ")
-        (tmp_path / name).write_text(block)
-    assert (tmp_path / "my_doors.py").exists()
-    return tmp_path
+    return write_doors(tmp_path)
 
 
 @pytest.mark.parametrize("reward", ["'my_doors:REWARD'", "my_doors.REWARD"])
@@ -42,6 +35,32 @@ def test_rewards_regularisers_and_ids_of_ones_own_reach_spawned_workers(folder, 
     script = folder / "go.py"
     script.write_text(WORKERS % reward)
     code = "import runpy; runpy.run_path('go.py', run_name='__main__')"
+    assert run_python(code, path=[folder], cwd=folder).split() == ["True", "True"]
+
+
+NAMES = """
+import gymnasium, my_doors
+from asg_env.control.actions import ACTIONS, Continuous
+from asg_env.envs.rewards import REWARDS
+from asg_env.envs.setup import EnvSetup
+from asg_env.methods.regularizers import REGULARIZERS
+REWARDS.register("mine", my_doors.REWARD)  # holds lambdas
+REGULARIZERS.register("shrink", my_doors.Shrink)
+ACTIONS.register("whole", Continuous())  # no module holds it
+if __name__ == "__main__":
+    kwargs = {"budget": 4, "window": 2, "reward": "mine", "regularizer": "shrink"}
+    setup = EnvSetup("my_doors:My-v0", {**kwargs, "action": "whole", "optimizer": "sgd"})
+    envs = gymnasium.vector.AsyncVectorEnv([setup.make] * 2, context="spawn")
+    envs.reset(seed=0)
+    *_, info = envs.step(envs.action_space.sample())
+    print("mine" in info["rewards"], "train_penalty" in info["losses"])
+    envs.close()
+"""
+
+
+def test_a_registered_name_reaches_spawned_workers_with_its_setup(folder):
+    (folder / "names.py").write_text(NAMES)
+    code = "import runpy; runpy.run_path('names.py', run_name='__main__')"
     assert run_python(code, path=[folder], cwd=folder).split() == ["True", "True"]
 
 

@@ -63,7 +63,7 @@ def test_a_student_runs_no_code(evil, tmp_path):
     ((key, text),) = metadata.items()
     facts = json.loads(text) | {"model": "evil_module:f"}
     write_tensors(tmp_path / "s", tensors, {key: json.dumps(facts)})
-    with pytest.raises(ValueError, match="model 'evil_module:f' runs code .*--trust evil_module"):
+    with pytest.raises(ValueError, match=r"model 'evil_module:f' runs code .*--trust evil_module"):
         load_student(tmp_path / "s")
     assert not evil.exists()
     with pytest.raises(ValueError, match="does not fit evil_module:f"):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 from asg_env.data.decode import is_image
@@ -15,17 +17,19 @@ from asg_env.data.files import FileList
 from asg_env.data.names import shown
 
 PROBE = 4096  # bytes from the middle of a file that are compared before the whole of it
+BLOCK = 256  # files that a thread is given at once
 READERS = 8  # threads: a probe waits for the disk
 REMEMBERED = 4  # results of this process
 
 _found: dict[tuple[str, ...], list[list[Place]]] = {}
+_lock = threading.Lock()
 
 
 class Place(NamedTuple):
     """A file: the number of its list, and its number there."""
 
-    list: int
-    index: int
+    source: int
+    number: int
 
 
 def copies(lists: Sequence[FileList]) -> list[list[Place]]:
@@ -35,13 +39,14 @@ def copies(lists: Sequence[FileList]) -> list[list[Place]]:
     missing and unreadable files are no copies of each other.
     """
     key = tuple(f"{files.root} {files.content_key}" for files in lists)
-    groups = _found.pop(key, None)
-    if groups is None:
-        groups = _search(lists)
-    _found[key] = groups
-    while len(_found) > REMEMBERED:
-        del _found[next(iter(_found))]
-    return groups
+    with _lock:
+        groups = _found.pop(key, None)
+        if groups is None:
+            groups = _search(lists)
+        _found[key] = groups
+        while len(_found) > REMEMBERED:
+            del _found[next(iter(_found))]
+        return groups
 
 
 def check_apart(lists: Mapping[str, FileList]) -> list[list[int]]:
@@ -52,15 +57,15 @@ def check_apart(lists: Mapping[str, FileList]) -> list[list[int]]:
     """
     names, given = list(lists), list(lists.values())
     groups = copies(given)
-    shared = [group for group in groups if group[0].list != group[-1].list]
+    shared = [group for group in groups if group[0].source != group[-1].source]
     if shared:
         one, other = shared[0][0], shared[0][-1]
         raise ValueError(
-            f"{names[one.list]} and {names[other.list]} share images ({len(shared)} in all): "
+            f"{names[one.source]} and {names[other.source]} share images ({len(shared)} in all): "
             f"{shown(_path(given, one))} and {shown(_path(given, other))} have the same content; "
             "take such images out of one, or what is reported would have been trained on"
         )
-    return [[place.index for place in group] for group in groups if group[0].list == 0]
+    return [[place.number for place in group] for group in groups if group[0].source == 0]
 
 
 def together(
@@ -112,19 +117,31 @@ def _search(lists: Sequence[FileList]) -> list[list[Place]]:
 
     with ThreadPoolExecutor(READERS, "compare") as pool:
         for content in (_middle, _whole):
-            groups = _split(groups, lambda ps: pool.map(content, map(path, ps)))  # noqa: B023
+            groups = _split(groups, path, partial(_contents, pool, content))
     return sorted(group for group in groups if is_image(path(group[0])))
 
 
+def _contents(
+    pool: ThreadPoolExecutor, content: Callable[[str], bytes | None], paths: Iterable[str]
+) -> list[bytes | None]:
+    """What a function gives for each path, many at once."""
+    found = list(paths)
+    parts = [found[i : i + BLOCK] for i in range(0, len(found), BLOCK)]
+    done = pool.map(lambda part: [content(path) for path in part], parts)
+    return [value for part in done for value in part]
+
+
 def _split(
-    groups: Iterable[list[Place]], contents: Callable[[list[Place]], Iterable[Hashable]]
+    groups: Iterable[list[Place]],
+    path: Callable[[Place], str],
+    contents: Callable[[Iterable[str]], list[bytes | None]],
 ) -> list[list[Place]]:
     """The groups of several, parted by their content; what has none (None) is left out."""
     several = [group for group in groups if len(group) > 1]
     flat = [place for group in several for place in group]
     number = [n for n, group in enumerate(several) for _ in group]
     parts = defaultdict(list)
-    for n, place, content in zip(number, flat, contents(flat), strict=True):
+    for n, place, content in zip(number, flat, contents(map(path, flat)), strict=True):
         if content is not None:
             parts[n, content].append(place)
     return [part for part in parts.values() if len(part) > 1]
@@ -151,5 +168,5 @@ def _whole(path: str) -> bytes | None:
 
 
 def _path(lists: Sequence[FileList], place: Place) -> str:
-    files = lists[place.list]
-    return os.path.join(files.root, files.paths[place.index])
+    files = lists[place.source]
+    return os.path.join(files.root, files.paths[place.number])

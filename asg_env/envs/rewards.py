@@ -50,8 +50,13 @@ class RewardTerm(NamedTuple):
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         """A registered one is pickled, and copied, by name: its functions may have none."""
         if (name := REWARDS.label(self)) in REWARDS and REWARDS[name] is self:
-            return REWARDS.find, (name,)
+            return _registered, (name,)
         return tuple.__reduce_ex__(self, protocol)
+
+
+def _registered(name: str) -> RewardTerm:
+    """The term of a name; pickles name this function, not the registry with all that is in it."""
+    return REWARDS.find(name)
 
 
 def _accuracy_gain(t: Transition) -> float:

@@ -25,18 +25,18 @@ NAMESPACE = "asg_env:"  # lets a fresh process import the package before it look
 
 
 def _registered(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What the registered names among the arguments stand for, by argument: the thing, or its
-    ``"module:attribute"`` if it has no pickle; without what has neither, as our own rewards."""
+    """What the registered names among the arguments stand for, by argument: ``"module:attribute"``,
+    or the thing if no module holds it; without what has no pickle either."""
     found: dict[str, Any] = {}
     for argument, registry in REGISTRIES.items():
         name = kwargs.get(argument)
         if isinstance(name, str) and name in registry:
             try:
-                pickle.dumps(registry[name])
-                found[argument] = registry[name]
-            except (pickle.PicklingError, TypeError, AttributeError):
-                with suppress(ValueError):
-                    found[argument] = reference(argument, registry[name])
+                found[argument] = reference(argument, registry[name])
+            except ValueError:
+                with suppress(pickle.PicklingError, TypeError, AttributeError):
+                    pickle.dumps(registry[name])
+                    found[argument] = registry[name]
     return found
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import NoneType
-from typing import Any, SupportsIndex
+from typing import Annotated, Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from asg_env.models.pretrained import (
     weight_file,
 )
 from asg_env.models.student import Student
+from asg_env.ranges import Range, ranges_of, whole
 from asg_env.tasks.base import Defaults, Problem, Task
 
 HEAD_WIDTH = 512  # of the new head's hidden layer (paper)
@@ -49,19 +50,19 @@ class ImageSettings:
     """Path of the network's final linear layer; None: the last ``nn.Linear``."""
     groups: GroupsLike | None = None
     """Layer groups: {name: [paths]}, a function network -> such a mapping, or "module:function"."""
-    hidden: int | None = None
+    hidden: Annotated[int | None, whole(1, 100_000)] = None
     """Width of the new head's hidden layer; None: 512 (paper)."""
-    image_size: int | None = None
+    image_size: Annotated[int | None, whole(1, 10_000)] = None
     """Side of the images, pixels; None: 224, or 32 for the CIFAR ResNets."""
-    retention_resize: int | None = None
+    retention_resize: Annotated[int | None, whole(1, 10_000)] = None
     """Shorter side of the retention images, pixels, before their middle is cut out; None: 8/7 of
     image_size (ImageNet networks are evaluated at 256 and 224), or image_size for the CIFAR
     ResNets."""
-    held_out: float = 0.1
+    held_out: Annotated[float, Range(above=0, below=1 / 3)] = 0.1
     """Share of the source images, class by class, in each of inner_valid and outer_valid."""
     flip_average: bool = False
     """Evaluate the mean of sigmoid(logits) over each image and its mirror (paper)."""
-    workers: int | None = None
+    workers: Annotated[int | None, whole(0, 1024)] = None
     """Decoding threads; 0: none. None: one a core, at most eight, and 0 in worker processes."""
     cache: str | os.PathLike[str] = "auto"
     """Where decoded images and teacher outputs are kept: ``"none"``, ``"memory"``, a folder, or
@@ -75,11 +76,10 @@ class ImageSettings:
         self._expect("classifier", isinstance(self.classifier, (str, NoneType)), "None or a path")
         self._expect("cache", isinstance(self.cache, (str, os.PathLike)), "a folder or a name")
         self._expect("flip_average", isinstance(self.flip_average, bool), "True or False")
-        for name in ("hidden", "image_size", "retention_resize"):
+        for name, allowed in ranges_of(ImageSettings).items():
             value = getattr(self, name)
-            self._expect(name, value is None or (type(value) is int and value > 0), "an int > 0")
-        number = isinstance(self.held_out, (int, float)) and 0 < self.held_out < 1 / 3
-        self._expect("held_out", number, "a share in (0, 1/3)")
+            left_open = value is None and name != "held_out"
+            self._expect(name, left_open or value in allowed, allowed.words)
         self.loader.check()
         self._resolve()
 
