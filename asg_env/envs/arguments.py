@@ -160,12 +160,14 @@ class Resolved(Arguments):
         for name, how in self.context.items():
             for value in extremes(how):
                 try:
-                    self.drawn({name: value})
+                    dataclasses.replace(self, context=None, **{name: value})
                 except ValueError as error:
                     raise ValueError(f"context: {error}") from error
 
     def drawn(self, values: Mapping[str, Any]) -> Resolved:
-        """The same with values that a context drew."""
+        """The same with values that a context drew; ValueError if it draws others."""
+        if set(values) - set(self.context or ()):
+            raise ValueError(f"{', '.join(values)} were drawn, which context={self.context!r} is not about")
         return dataclasses.replace(self, context=None, **values) if values else self
 
     # -- what the names mean ----------------------------------------------------------------------

@@ -127,7 +127,9 @@ class CopiedEnv(PlainSpec):
         with blamed_on_snapshot(path):
             check_state(snapshot)
             check_fits(snapshot, self._identity(), self.task, os.fspath(path))
-            expected = plan(self.task.load(snapshot.state["episode"]["variant"]), self.config)
+            episode = snapshot.state["episode"]
+            config = self.config.drawn(episode.get("context", {}))
+            expected = plan(self.task.load(episode["variant"]), config)
             groups, observations = len(self.group_names), len(self._observer.names)
             check_episode(snapshot, expected, groups, observations)
             episode, np_random = self._restored(snapshot), np_random_of(snapshot)

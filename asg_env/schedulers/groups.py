@@ -109,6 +109,9 @@ def layers_of(optimizer: Optimizer, names: Sequence[str] | None) -> Layers:
         raise ValueError(
             f"groups={labels}: expected a name for each of the {len(groups)} param groups"
         )
+    for group in groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"] = group["lr"].clone()  # param groups may share one
     kept, params, place = list[str](), list[list[Tensor]](), list[int | None]()
     for label, group in zip(labels, groups, strict=True):
         trained = [p for p in group["params"] if p.requires_grad]

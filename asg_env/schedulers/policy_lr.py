@@ -72,7 +72,7 @@ class PolicyLR:
         self.start_scale = float(
             start_scale or self.policy.env_kwargs.get("start_scale") or self._kind.start
         )
-        signals = OBSERVATIONS.find(self.policy.env_kwargs.get("observation", "layerwise"))
+        signals = OBSERVATIONS.find(self.policy.env_kwargs.get("observation", "loop"))
         _check_signals(self.policy, [s.name for s in signals])
         self._observer = Observer(signals, self.layers.names)
         self._needs_kl = any(s.name in KL_SIGNALS for s in signals)
