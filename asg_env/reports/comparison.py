@@ -251,7 +251,9 @@ def plot_run(record: Record, evaluations: Sequence[Evaluation], selected: str, p
 
     figure = Figure((8, 6), 120, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    mesh = draw_scales(lower, record.groups, np.array(record.steps), record.lr_scales, highest_scale([record]))
+    mesh = draw_scales(
+        lower, record.groups, np.array(record.steps), record.lr_scales, highest_scale([record])
+    )
     lower.set(xlabel="optimizer step", ylabel="layer group", xlim=(0, record.steps[-1]))
     figure.colorbar(mesh, ax=lower, label="LR / base LR", pad=0.01)
     _draw_evaluations(upper, evaluations, selected)

@@ -161,7 +161,9 @@ class PolicyLR:
 
     def _end_window(self) -> None:
         window = self._meter.end()
-        observation = self._observer.observe(self._measured(window, self.windows[self.decision - 1]))
+        observation = self._observer.observe(
+            self._measured(window, self.windows[self.decision - 1])
+        )
         self._losses = (self._losses[0], window.ce)
         if self.decision < len(self.windows):
             self._decide(observation)
