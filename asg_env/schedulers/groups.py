@@ -100,8 +100,8 @@ def layers_of(optimizer: Optimizer, names: Sequence[str] | None) -> Layers:
         raise TypeError(f"optimizer={optimizer!r}: expected a torch.optim.Optimizer")
     if isinstance(optimizer, LBFGS):
         raise TypeError(
-            f"{type(optimizer).__name__} needs a closure and searches its own step: take SGD, AdamW "
-            "or another optimizer that steps without one"
+            f"{type(optimizer).__name__} needs a closure and searches its own step: take SGD, "
+            "AdamW or another optimizer that steps without one"
         )
     groups = optimizer.param_groups
     labels = list(names) if names is not None else _names(groups)
