@@ -77,8 +77,7 @@ class Args(UpdateArgs, PolicyShape):
     """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 optimizer sgd. They
     add to the preset's (paper: window paper optimizer official_sgd)."""
     variant: str | None = "train"
-    """Variant to meta-train on; "train" draws one for each update. None: the task itself, as always
-    where a task has no variants."""
+    """Variant to meta-train on; "train" draws one for each update. None: the task itself."""
     test_variant: str | None = "test"
     """Variant to compare on; "test" draws one for each seed. None: the task itself."""
     out: Path = Path("runs/reinforce")
@@ -86,15 +85,14 @@ class Args(UpdateArgs, PolicyShape):
     seed: Annotated[int, SEED] = 0
     """Seed of the policy, its samples and the training episodes."""
     episodes: Annotated[int | None, whole(1)] = None
-    """Meta-training episodes of all copies together, which replace --updates; None: updates *
-    num_envs."""
+    """Meta-training episodes of all copies together; None: updates * num_envs."""
     num_envs: Annotated[int, whole(1, 1024)] = 8
     """Environment copies. All of an update's start from the same seed (common random numbers)."""
     workers: Literal["processes", "none"] = "processes"
     """Where the copies run: a process each, or all in this one."""
     early_stop_epochs: Annotated[int, whole(0)] = 0
-    """Truncate training episodes after this many epochs of the training split; 0: never (paper: 2).
-    A step_limit in --env-kwargs, in optimizer steps, comes first."""
+    """Truncate training episodes after this many epochs; 0: never (paper: 2). A step_limit in
+    --env-kwargs, in optimizer steps, comes first."""
     budget_epochs: Annotated[int, whole(0)] = 0
     """Length of a whole fine-tuning run, epochs; 0: the environment's own (paper: 30 for VisDA-17,
     50 for GTA5). A budget in --env-kwargs, in optimizer steps, comes first."""
@@ -102,8 +100,7 @@ class Args(UpdateArgs, PolicyShape):
     """Decisions between policy updates; 0: whole episodes (paper: 5)."""
     cautious: bool = True
     """Start from a policy that holds each group's relative weight change near a target, as LARS
-    does, instead of from one that acts at random. Needs action log and an observation with
-    step_ratio."""
+    does, not from a random one. Needs action log and an observation with step_ratio."""
     observation: Literal["loop", "relative", "layerwise", "paper"] = "loop"
     """Observation set."""
     snapshots: Annotated[int, whole(0)] = 0
@@ -156,7 +153,7 @@ class Trainer:
         width = envs.single_observation_space.shape[0] - GLOBAL_SIGNALS  # type: ignore[index]
         groups = len(self.group_names)
         shape = {f.name: getattr(args, f.name) for f in dataclasses.fields(PolicyShape)}
-        levels = int(envs.single_action_space.nvec[0])  # type: ignore[union-attr]
+        levels = int(envs.single_action_space.nvec[0])  # type: ignore[attr-defined]
         policy = PolicyArgs(args.observation, width // groups, groups, levels=levels, **shape)
         self.network = RecurrentPolicy(policy, args.seed)
         if args.cautious:

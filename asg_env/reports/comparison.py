@@ -138,7 +138,8 @@ def plot_learning(metrics: Sequence[dict[str, Any]], records: Sequence[Record], 
 
 def highest_scale(records: Sequence[Record]) -> float:
     """The largest LR scale that the records' actions could set, or did."""
-    known = [ACTIONS[k].highest for r in records if (k := r.kwargs.get("action")) in ACTIONS]
+    kinds = {str(r.kwargs.get("action")) for r in records}
+    known = [ACTIONS[kind].highest for kind in kinds if kind in ACTIONS]
     return max([1.0, *known, *(np.max(r.lr_scales) for r in records if r.lr_scales)])
 
 

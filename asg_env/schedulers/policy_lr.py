@@ -28,8 +28,8 @@ class PolicyLR:
     """Sets the learning rate of each layer group at every window, as the environment does.
 
     Call :meth:`step` with the loss after each ``optimizer.step()``; a step that AMP's
-    ``GradScaler`` skipped does not count. Learning rates are relative to those that the optimizer was given: the
-    policy starts at a share of them (``start_scale``) and finds its way from there.
+    ``GradScaler`` skipped does not count. Learning rates are relative to those that the optimizer
+    was given: the policy starts at a share of them (``start_scale``) and finds its way from there.
 
     Args:
         optimizer: any that steps without a closure, one param group for each layer group, or
