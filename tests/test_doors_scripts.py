@@ -19,9 +19,9 @@ AGENTS = {
 TUNE = f"mine={sys.executable} {REPO / 'agents' / 'tune.py'} --repeats 1 --finalists 1"
 EXPERIMENTS = {
     "finetune": (OWN, []),
-    "reward_validity": (OWN, ["--policies", "2"]),
-    "generalization": (REWARD, []),
-    "benchmark": (OWN, ["--agents", "random", TUNE]),
+    "reward_validity": (OWN, ["--policies", "2", "--processes", "1"]),
+    "generalization": (REWARD, ["--processes", "1"]),
+    "benchmark": (OWN, ["--agents", "random", TUNE, "--processes", "1"]),
 }
 
 

@@ -41,6 +41,11 @@ def image_folder_task(
     _check_roots(source_root=source_root, target_root=target_root, retention_root=retention_root)
     source, target = read_class_folders(source_root), read_class_folders(target_root)
     _check_classes(source, target)
+    if len(source.classes) < 2:
+        raise ValueError(
+            f"source_root={source.root!r} has one class, {source.classes[0]!r}: expected two or "
+            "more folders of images"
+        )
     retention = None if retention_root is None else read_class_folders(retention_root)
     dataset = f"{_name(source_root)} -> {_name(target_root)}"
     return ImageFilesTask("image_folder", dataset, source, target, retention, settings, DEFAULTS)

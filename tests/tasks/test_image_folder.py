@@ -340,3 +340,9 @@ def test_new_weights_in_the_same_file_are_read(folders, tmp_path):
     assert trajectory(quick(folders, weights=str(path)), 0, []) != before
     torch.save(state, path)
     assert trajectory(quick(folders, weights=str(path)), 0, []) == before
+
+
+def test_one_class_is_refused(tmp_path):
+    source, target = (write_folders(tmp_path / n, ["only"], 4, seed=k) for k, n in enumerate("st"))
+    with pytest.raises(ValueError, match=r"source_root=.* has one class, 'only'"):
+        gym.make("ASG-ImageFolder-v0", source_root=str(source), target_root=str(target))
