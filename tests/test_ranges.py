@@ -65,12 +65,11 @@ def test_a_command_line_refuses_what_is_outside(script, name):
     kind = arguments_of(script)
     allowed, option = ranges_of(kind)[name], "--" + name.replace("_", "-")
     needed = [] if script.split(".")[1] not in ("replay", "contact_sheet") else ["file"]
-    tried = ["-20000000", "20000000000" if allowed.whole else "nan", str(10**400)]
-    for word in tried if not allowed.infinite else ["-1", "nan", "0"]:
+    low = allowed.at_least is not None or allowed.above is not None
+    tried = ["-20000000"] * low + ([str(10**400), "20000000000"] if allowed.whole else ["nan"])
+    for word in tried:
         with pytest.raises(SystemExit) as refused:
             cli.parse(kind, [*needed, option, word])
-        if word == str(10**400) and not allowed.whole:
-            continue  # no float: the parser refuses it
         said = str(refused.value)
         assert re.fullmatch(rf"{option} \S+: expected {re.escape(str(allowed))}", said), said
 
