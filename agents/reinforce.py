@@ -14,12 +14,10 @@ with the LR inside the momentum buffer, restarts after two epochs, and sampling 
 deviates in this:
 
 - the reward is unknown; ours is the environment's ``proxy_valid``;
-- it trains on several variants (``--variant``), the paper on one; how many restarts the paper's
-  took is unknown, ours is ``--updates``;
+- it trains on several variants (``--variant``), the paper on one; the number of restarts is unknown;
 - all runs last 30 epochs and start with ten steps (VisDA-17); GTA5's last 50 and start with twenty;
 - GTA5's plain SGD (``--env-kwargs optimizer sgd``), warm-up/poly factor and lowered lambda are not
-  applied; the task's base learning rate, lambda, batch size and gradient clipping are;
-- the critic, which REINFORCE does not train, is left out.
+  applied; the task's base learning rate, lambda, batch size and gradient clipping are; no critic.
 
 How the settings were chosen is in experiments/BENCHMARK.md.
 """
@@ -91,18 +89,18 @@ class Args(UpdateArgs, PolicyShape):
     workers: Literal["processes", "none"] = "processes"
     """Where the copies run: a process each, or all in this one."""
     early_stop_epochs: Annotated[int, whole(0)] = 0
-    """Truncate training episodes after this many epochs; 0: never (paper: 2). A step_limit in
-    --env-kwargs, in optimizer steps, comes first."""
+    """Truncate training episodes after so many epochs; 0: never (paper: 2). A step_limit wins."""
     budget_epochs: Annotated[int, whole(0)] = 0
-    """Length of a whole fine-tuning run, epochs; 0: the environment's own (paper: 30 for VisDA-17,
-    50 for GTA5). A budget in --env-kwargs, in optimizer steps, comes first."""
+    """Epochs of a whole run; 0: the environment's own (paper: 30; GTA5: 50). A budget wins."""
     rollout: Annotated[int, whole(0)] = 0
     """Decisions between policy updates; 0: whole episodes (paper: 5)."""
     cautious: bool = True
     """Start from a policy that holds each group's relative weight change near a target, as LARS
-    does, not from a random one. Needs action log and an observation with step_ratio."""
+    does, not from a random one. Needs action log and observation loop or relative."""
     observation: Literal["loop", "relative", "layerwise", "paper"] = "loop"
     """Observation set."""
+    action: Literal["log", "discrete"] = "log"
+    """Kind of action."""
     snapshots: Annotated[int, whole(0)] = 0
     """Policies kept on the way, at equal distances: snapshots/UPDATE.safetensors; 0: none."""
     eval_seeds: Annotated[int, whole(1)] = 48
@@ -119,6 +117,7 @@ KNOWN_LR = Args(
     floor=-math.inf,
     cautious=False,
     observation="layerwise",
+    action="discrete",
     out=Path("runs/reinforce_fixed"),
 )
 PRESETS = {
@@ -153,8 +152,8 @@ class Trainer:
         width = envs.single_observation_space.shape[0] - GLOBAL_SIGNALS  # type: ignore[index]
         groups = len(self.group_names)
         shape = {f.name: getattr(args, f.name) for f in dataclasses.fields(PolicyShape)}
-        levels = int(envs.single_action_space.nvec[0])  # type: ignore[attr-defined]
-        policy = PolicyArgs(args.observation, width // groups, groups, levels=levels, **shape)
+        shape["levels"] = int(envs.single_action_space.nvec[0])  # type: ignore[attr-defined]
+        policy = PolicyArgs(args.observation, width // groups, groups, **shape)
         self.network = RecurrentPolicy(policy, args.seed)
         if args.cautious:
             start_cautious(self.network, list(envs.call("observation_names")[0]))
@@ -165,10 +164,9 @@ class Trainer:
         """Play one episode of every copy from the same seed, and learn from it.
 
         Returns:
-            The row to log. ``return`` and ``return_std`` are over the copies, ``loss`` and
-            ``entropy`` (:class:`PolicyLoss`) means over the policy updates, ``lr_scale`` the mean
-            level that was played for each group as a share of the highest; ``episodes``,
-            ``env_steps`` (decisions) and ``optimizer_steps`` are of the whole training.
+            The row to log: ``return`` and its std over the copies, ``loss`` and ``entropy``
+            (:class:`PolicyLoss`), ``lr_scale`` (each group's mean level, as a share of the highest),
+            and what the whole training has played.
         """
         rng = np.random.default_rng([self.args.seed, self.update])
         self._begin(int(rng.integers(EVAL_SEED)), int(rng.integers(2**31)))
@@ -247,7 +245,7 @@ def run_setup(args: Args) -> EnvSetup:
 
 def training_setup(args: Args) -> EnvSetup:
     """The environment of a training episode."""
-    kwargs: dict[str, Any] = {"observation": args.observation, "variant": args.variant}
+    kwargs = {n: getattr(args, n) for n in ("observation", "action", "variant")}
     if args.early_stop_epochs:
         kwargs["step_limit"] = args.early_stop_epochs * epoch_length(args)
     return EnvSetup(args.env, kwargs).updated(**run_setup(args).kwargs)
@@ -294,6 +292,8 @@ def check(args: Args) -> Args:
     if args.episodes is not None:
         copies = min(args.num_envs, args.episodes)
         args = dataclasses.replace(args, num_envs=copies, updates=args.episodes // copies)
+    if args.cautious and (args.action == "discrete" or args.observation in ("layerwise", "paper")):
+        raise SystemExit("--cautious needs --action log and --observation loop or relative")
     cli.refuse_env_kwargs(args.env_kwargs, cli.LEARNERS_OWN)
     args = cli.fit_variants(args, cli.check_env(EnvSetup(args.env, args.env_kwargs)).task)
     cli.check_env(training_setup(args))

@@ -87,10 +87,11 @@ def _tuned(family: str) -> Agent:
     return Agent(about, words, tuned=True)
 
 
-CATEGORICAL = ("--heads", "separate", "--scale", "categorical")  # what SB3's agents have
+FIXED = ("--preset", "fixed")
+CATEGORICAL = (*FIXED, "--heads", "separate", "--scale", "categorical")  # what SB3's agents have
 PAPER = ("--preset", "paper", "--early-stop-epochs", "0", "--budget-epochs", "0")
 AGENTS: dict[str, Agent] = {
-    "reinforce": _learned("agents/reinforce.py", "reinforce.py"),
+    "reinforce": _learned("agents/reinforce.py --preset fixed", "reinforce.py", *FIXED),
     "reinforce_categorical": _learned(
         "the same, --heads separate --scale categorical, as PPO has", "reinforce.py", *CATEGORICAL
     ),

@@ -1,11 +1,11 @@
 """What several of REINFORCE's tests need."""
 
+import dataclasses
+
 import torch
 
-from agents.reinforce import Args
-from asg_env.policies.recurrent import (
-    RecurrentPolicy,
-)
+from agents.reinforce import PRESETS
+from asg_env.policies.recurrent import RecurrentPolicy
 
 
 def shaken(args, seed=0):
@@ -18,7 +18,8 @@ def shaken(args, seed=0):
     return network
 
 
-TINY = Args(
+TINY = dataclasses.replace(
+    PRESETS["fixed"],
     env_kwargs={"budget": 10, "window": 5},
     workers="none",
     num_envs=2,
