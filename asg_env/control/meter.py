@@ -126,7 +126,7 @@ class Meter:
         last, self.moves = self.moves, moves
         if not last:
             return np.zeros(self._membership.shape[1])
-        dots = torch.stack([(a * b).sum() for a, b in zip(moves, last, strict=True)])
+        dots = torch.stack([(a * b).sum().float() for a, b in zip(moves, last, strict=True)])
         sizes = (self._norms(moves) * self._norms(last)).clamp_min(NEARLY_ZERO)
         return _array(dots @ self._membership / sizes)
 
@@ -169,7 +169,7 @@ class Meter:
 
     @torch.no_grad()
     def _norms(self, tensors: list[Tensor]) -> Tensor:
-        squares = torch.stack(torch._foreach_norm(tensors)).square()
+        squares = torch.stack([n.float() for n in torch._foreach_norm(tensors)]).square()
         return (squares @ self._membership).sqrt()
 
 
