@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from asg_env.models.groups import GroupsLike, default_groups, parameters_at
+from asg_env.registry import load_attribute
 from asg_env.schedulers.chain import chain_groups
 
 
@@ -22,14 +23,16 @@ def param_groups(
         model: a network whose last linear layer is its head; see
             :func:`asg_env.models.groups.default_groups` for the families that have defaults, and
             :func:`asg_env.schedulers.chain.chain_groups` for transformers.
-        groups: names -> paths of modules or parameters, for any other.
+        groups: names -> paths of modules or parameters, for any other; or a function of the model
+            that makes such a mapping, or its name, ``"module:function"``.
         size: side of the images, pixels: where resolution falls, a group ends.
         options: of each param group, as ``weight_decay``.
 
     Raises:
         ValueError: a path that is not there; a trainable parameter in no group or in two.
     """
-    table = dict(groups) if groups is not None else _with_head(model, size)  # type: ignore[call-overload]
+    made = load_attribute(groups, "groups") if isinstance(groups, str) else groups
+    table = _with_head(model, size) if made is None else made(model) if callable(made) else made
     found, seen = [], dict[int, str]()
     for name, paths in table.items():
         params = [p for path in paths for p in parameters_at(model, path) if p.requires_grad]
@@ -111,8 +114,8 @@ def layers_of(optimizer: Optimizer, names: Sequence[str] | None) -> Layers:
         raise TypeError(f"optimizer={optimizer!r}: expected a torch.optim.Optimizer")
     if isinstance(optimizer, LBFGS):
         raise TypeError(
-            f"{type(optimizer).__name__} needs a closure and searches its own step: take SGD, AdamW "
-            "or another optimizer that steps without one"
+            f"{type(optimizer).__name__} needs a closure and searches its own step: take SGD, "
+            "AdamW or another optimizer that steps without one"
         )
     groups = optimizer.param_groups
     labels = list(names) if names is not None else _names(groups)
@@ -132,8 +135,8 @@ def layers_of(optimizer: Optimizer, names: Sequence[str] | None) -> Layers:
         if label not in kept:
             kept.append(label)
             params.append([])
-        place.append(kept.index(label))
-        params[place[-1]] += trained
+        place.append(k := kept.index(label))
+        params[k] += trained
     if not kept:
         raise ValueError("the optimizer has no trainable parameter: requires_grad is False for all")
     return Layers(kept, params, place, [_base(group) for group in groups])

@@ -20,7 +20,7 @@ from asg_env.schedulers.policy_lr import PolicyLR
 try:
     from lightning.pytorch import Callback
 except ImportError:  # the other name of the same package
-    from pytorch_lightning import Callback
+    from pytorch_lightning import Callback  # type: ignore[assignment]
 
 SHARDED = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy", "XLAFSDPStrategy")
 
@@ -32,7 +32,8 @@ class PolicyLRCallback(Callback):
     ``configure_optimizers`` gives the optimizer param groups, as ``param_groups(self.network)``
     makes them. Of accumulated batches the policy sees the mean loss. Gradients are measured before
     they are clipped. A batch for which ``training_step`` returned None does not count, nor does one
-    whose step AMP skipped. Its state is in the trainer's checkpoints, of which a run goes on exactly.
+    whose step AMP skipped. Its state is in the trainer's checkpoints, of which a run goes on
+    exactly.
 
     Learning rates are logged, as ``lr/GROUP``, to the trainer's loggers at every decision.
     ``scheduler`` is the :class:`PolicyLR`, from the training's start on.

@@ -1,9 +1,9 @@
 """PolicyLR as a scheduler of timm's training loops::
 
-    optimizer = create_optimizer_v2(param_groups(model), opt="sgd", lr=0.1)
-    scheduler = PolicyScheduler(optimizer, "asg-lr-1", total_steps=epochs * updates_per_epoch)
-    ...
-    scheduler.step_update(num_updates, metric=loss)  # after each optimizer update
+optimizer = create_optimizer_v2(param_groups(model), opt="sgd", lr=0.1)
+scheduler = PolicyScheduler(optimizer, "asg-lr-1", total_steps=epochs * updates_per_epoch)
+...
+scheduler.step_update(num_updates, metric=loss)  # after each optimizer update
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """PolicyLR in transformers' Trainer::
 
-    trainer = Trainer(model=model, args=args, train_dataset=images)
-    PolicyLRCallback("asg-lr-1").attach(trainer)
-    trainer.train()
+trainer = Trainer(model=model, args=args, train_dataset=images)
+PolicyLRCallback("asg-lr-1").attach(trainer)
+trainer.train()
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class PolicyLRCallback(TrainerCallback):
     Args:
         policy: a policy, or what :func:`asg_env.policies.load` takes.
         groups: layer groups of the model, see :func:`asg_env.schedulers.param_groups`; None: its
-            defaults. Of an optimizer that the Trainer was given, the param groups' ``"name"`` count.
+            defaults. Of an optimizer that the Trainer was given, the param groups' ``"name"``
+            count.
         total_steps: optimizer steps of the whole run; None: the Trainer's.
         window: optimizer steps of one decision; None: a twentieth of the run.
         start_scale: learning rate before the first decision, as a share of the Trainer's.
@@ -185,7 +186,7 @@ def layered_optimizer(trainer: Trainer, groups: GroupsLike | None = None) -> Opt
             "optimizers=(optimizer, None) to the Trainer, with param groups that have a 'name'"
         )
     side = getattr(model.config, "image_size", 224)
-    decayed = set(trainer.get_decay_parameter_names(model))  # type: ignore[arg-type]
+    decayed = set(trainer.get_decay_parameter_names(model))
     names = {id(p): name for name, p in model.named_parameters()}
     table = []
     for group in param_groups(model, groups, side if isinstance(side, int) else 224):

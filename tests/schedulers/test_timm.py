@@ -70,9 +70,7 @@ def test_layer_groups_of_a_timm_vit():
 
 def test_timms_layer_decay_is_the_base():
     model = vit()
-    optimizer = create_optimizer_v2(
-        model, opt="adamw", lr=0.01, weight_decay=0.1, layer_decay=0.5
-    )
+    optimizer = create_optimizer_v2(model, opt="adamw", lr=0.01, weight_decay=0.1, layer_decay=0.5)
     scheduler = PolicyScheduler(optimizer, cautious_policy(), **STEPS)
     scales = sorted({group["lr_scale"] for group in optimizer.param_groups})
     assert len(scales) > 3
@@ -131,5 +129,5 @@ def test_what_does_not_fit_is_refused():
     optimizer.step()
     with pytest.raises(ValueError, match="pass metric=loss"):
         scheduler.step_update(1)
-    with pytest.raises(ValueError, match="num_updates=7 follows 0.*load_state_dict"):
+    with pytest.raises(ValueError, match=r"num_updates=7 follows 0.*load_state_dict"):
         scheduler.step_update(7, 1.0)
