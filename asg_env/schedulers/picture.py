@@ -31,9 +31,9 @@ def plot_rates(scheduler: PolicyLR, path: str | Path) -> Path:
         rates = [row.rates[name] for row in scheduler.history]
         color = "tab:red" if place == len(names) - 1 else colors(0.9 * place / len(names))
         points = 1.3 * (place - (len(names) - 1) / 2)  # so that equal rates do not hide each other
-        moved = offset_copy(axes.transData, figure, y=points, units="points")
         drawn = [*rates, rates[-1]]
-        axes.step(steps, drawn, where="post", label=name, color=color, lw=1.8, transform=moved)
+        (line,) = axes.step(steps, drawn, where="post", label=name, color=color, lw=1.8)
+        line.set_transform(offset_copy(line.get_transform(), figure, y=points, units="points"))
     if len(base := set(scheduler.layers.base_lrs)) == 1:
         axes.axhline(base.pop(), color="gray", ls=":", lw=1.2, label="the optimizer's", zorder=0)
     axes.set(yscale="log", xlabel="optimizer step", ylabel="learning rate", xlim=(0, steps[-1]))
