@@ -24,7 +24,7 @@ parser.add_argument(
     "--lr", type=float, default=0.01, help="learning rate that the policy starts of"
 )
 parser.add_argument("--epochs", type=int, default=4, help="passes over the images")
-parser.add_argument("--images", type=int, default=640, help="images for training")
+parser.add_argument("--images", type=int, default=480, help="images for training")
 parser.add_argument("--size", type=int, default=64, help="side of the images, pixels")
 parser.add_argument("--out", type=Path, default=Path("runs/lightning_loop"), help="for all files")
 

@@ -18,7 +18,7 @@ from asg_env.schedulers import PolicyLR, param_groups, plot_rates
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--policy", default="asg-lr-1", help="a policy's name, or its folder")
 parser.add_argument("--lr", type=float, default=0.1, help="learning rate that the policy starts of")
-parser.add_argument("--steps", type=int, default=200, help="optimizer steps")
+parser.add_argument("--steps", type=int, default=150, help="optimizer steps")
 parser.add_argument("--batch", type=int, default=16, help="images of a step")
 parser.add_argument("--size", type=int, default=64, help="side of the images, pixels")
 parser.add_argument("--out", type=Path, default=Path("runs/plain_torch"), help="for the picture")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 from asg_env.schedulers import PolicyLR, param_groups
 
 pl = pytest.importorskip("lightning.pytorch")
-from asg_env.schedulers.lightning import PolicyLRCallback  # noqa: E402
+from asg_env.schedulers.lightning import SHARDED, PolicyLRCallback  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 GROUPS = {"first": ["0"], "second": ["3"], "head": ["5"]}
@@ -254,6 +255,21 @@ def test_another_number_of_optimizers_is_refused(tmp_path, count):
     callback = PolicyLRCallback(cautious_policy())
     with pytest.raises((ValueError, RuntimeError), match=r"optimizers|0 optimizers"):
         fit(Module(optimizers=count), callback, tmp_path, callbacks=[callback])
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_sharded_weights_are_refused(name):
+    trainer = SimpleNamespace(
+        optimizers=[None], lr_scheduler_configs=[], strategy=type(name, (), {})()
+    )
+    with pytest.raises(ValueError, match=f"strategy {name} shards the weights"):
+        PolicyLRCallback(cautious_policy()).on_train_start(trainer, Module())
+
+
+def test_the_sharded_strategies_are_lightnings():
+    from lightning.pytorch import strategies
+
+    assert all(hasattr(strategies, name) for name in SHARDED)
 
 
 def test_a_run_without_an_end_takes_total_steps(tmp_path):

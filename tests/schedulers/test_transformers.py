@@ -191,6 +191,10 @@ def test_what_does_not_fit_is_refused(tmp_path):
         with pytest.raises(ValueError, match="shard the weights"):
             attach(trainer)
     trainer = trainer_of(tmp_path)
+    trainer.optimizer_cls_and_kwargs = (torch.optim.SGD, {"lr": 0.1, "params": []})
+    with pytest.raises(ValueError, match="makes its own param groups"):
+        attach(trainer)
+    trainer = trainer_of(tmp_path)
     trainer.add_callback(PolicyLRCallback(cautious_policy()))
     with pytest.raises(ValueError, match=r"call attach\(trainer\)"):
         trainer.train()
