@@ -73,7 +73,7 @@ if __name__ == "__main__":
     policy = PolicyLRCallback(args.policy).attach(trainer)  # the one line
     trainer.train()
     found = trainer.predict(Squares(200, seed=1))
-    hits = np.equal(np.argmax(found.predictions, 1), found.label_ids)
+    hits = np.asarray(found.predictions).argmax(1) == np.asarray(found.label_ids)
     print(f"accuracy {hits.mean():.0%}, chance 25%")
     assert policy.scheduler is not None
     print(plot_rates(policy.scheduler, args.out / "learning_rates.png"))

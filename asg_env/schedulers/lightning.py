@@ -22,7 +22,7 @@ try:
 except ImportError:  # the other name of the same package
     from pytorch_lightning import Callback  # type: ignore[assignment]
 
-SHARDED = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy", "XLAFSDPStrategy")
+SHARDED = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
 
 
 class PolicyLRCallback(Callback):
