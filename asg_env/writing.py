@@ -32,9 +32,9 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno is not None:
-            error.filename = os.fspath(path)
-        raise
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
@@ -64,13 +64,11 @@ def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
                 os.replace(temporary, target)
-        except BaseException as error:
-            with suppress(OSError):
-                os.unlink(temporary)
-            if isinstance(error, OSError):
-                error.filename, error.filename2 = os.fspath(path), None
-            raise
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         finally:
+            with suppress(OSError):
+                os.unlink(temporary)  # unless it has the file's name by now
             _UNFINISHED.discard(temporary)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import subprocess
@@ -11,10 +12,12 @@ import sys
 import pytest
 from support import REPO
 
-from agents import reinforce, sb3
+from agents import reinforce, sb3, tune
 from asg_env.cli import read_arguments, read_value, run
 from asg_env.learning import ending
+from asg_env.locks import InUse
 from asg_env.policies.schedules import COMPARED
+from asg_env.workers import WorkerDied
 from experiments import check_images, finetune, generalization
 
 WORDS = "channels_last True flip_average false groups NONE base_lr 1e-3 budget 7 model resnet18"
@@ -156,10 +159,34 @@ def interrupted(args):
     raise KeyboardInterrupt
 
 
+def without_room(args):
+    raise OSError(errno.ENOSPC, "No space left on device", "run/metrics.jsonl")
+
+
+def without_worker(args):
+    raise WorkerDied("Worker-1 (process 7) was killed by SIGKILL")
+
+
+def in_use(args):
+    raise InUse("--out run is being written by process 7 on here")
+
+
+ROOM = "run/metrics.jsonl: No space left on device; the same command resumes once there is room"
+
+
 @pytest.mark.parametrize(
     ("main", "code"),
-    [(lambda args: args.count, 3), (interrupted, "interrupted; the same command resumes")],
-    ids=["exit code", "interrupt"],
+    [
+        (lambda args: args.count, 3),
+        (interrupted, 130),
+        (without_room, f"{ROOM} on the disk"),
+        (
+            without_worker,
+            "Worker-1 (process 7) was killed by SIGKILL; the same command resumes",
+        ),
+        (in_use, "--out run is being written by process 7 on here"),
+    ],
+    ids=["exit code", "interrupt", "room", "worker", "in use"],
 )
 @pytest.mark.parametrize("source", [Words, lambda argv: Words(int(argv[1]))])
 def test_a_script_ends_in_one_way(main, code, source, monkeypatch):
@@ -183,6 +210,20 @@ def test_episodes_are_of_all_copies_together(episodes, copies, updates):
     assert sb3.resolve(sb3.Args(episodes=episodes)).num_envs == copies
     with pytest.raises(SystemExit, match="--episodes 0: expected >= 1"):
         reinforce.check(reinforce.Args(episodes=0))
+
+
+def test_tune_refuses_more_repeats_than_episodes(tmp_path):
+    args = tune.Args(episodes=2, repeats=4, out=tmp_path / "run")
+    with pytest.raises(SystemExit, match="--repeats 4: expected <= --episodes, 2"):
+        tune.train(args)
+    assert not args.out.exists()
+
+
+def test_help_says_what_numbers_may_be(capsys):
+    with pytest.raises(SystemExit):
+        read_arguments(tune.Args, ["--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--repeats >= 1 and <= 10000000" in said
 
 
 SCRIPTS = {

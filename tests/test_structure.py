@@ -12,6 +12,7 @@ import pytest
 REPO = Path(__file__).resolve().parent.parent
 FOUNDATION = ("registration", "registry", "arguments", "ranges", "files", "sealed", "typed")
 FOUNDATION += ("trust", "seeding", "compute", "isolation", "__init__")
+FOUNDATION += ("interrupts", "writing", "locks", "workers")
 ORDER = [  # each may import from itself and from what stands before it
     ("foundation",),
     ("data", "models"),

@@ -21,9 +21,9 @@ class Measurement(NamedTuple):
     ``window`` describes the window since the last decision, ``probe`` the weights after it,
     ``progress`` is steps done / budget and ``lr_scale`` (G,) the scales that were in force.
 
-    ``steps``: optimizer steps of the window, 0 if nothing was trained. ``left``: decisions to come. ``ce_before``,
-    ``ce_start``: CE of the window before and of the first, nats. ``start_scale``: LR scale that the
-    episode started with.
+    ``steps``: optimizer steps of the window, 0 if nothing was trained. ``left``: decisions to come.
+    ``ce_before``, ``ce_start``: CE of the window before and of the first, nats. ``start_scale``: LR
+    scale that the episode started with.
     """
 
     window: WindowStats
@@ -67,29 +67,40 @@ def log_unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class LogUnit:
-    """:func:`log_unit` of a part of a measurement; unlike a lambda, it can be pickled."""
+class Part:
+    """A part of a measurement, by its dotted path; unlike a lambda, it can be pickled."""
 
-    part: str
+    path: str
+
+    def __call__(self, measurement: Measurement) -> Any:
+        """Of one measurement."""
+        return attrgetter(self.path)(measurement)
+
+
+@dataclass(frozen=True)
+class LogUnit:
+    """:func:`log_unit` of a part of a measurement."""
+
+    path: str
     low: float
     high: float
 
     def __call__(self, measurement: Measurement) -> np.ndarray:
         """Of one measurement."""
-        return log_unit(attrgetter(self.part)(measurement), self.low, self.high)
+        return log_unit(attrgetter(self.path)(measurement), self.low, self.high)
 
 
 GLOBAL = (
-    Signal("ce", "mean CE of the window, nats", 0, 20, "paper", attrgetter("window.ce")),
-    Signal("kl", "mean KL of the window, nats", 0, 20, "paper", attrgetter("window.kl")),
-    Signal("progress", "steps done / budget", 0, 1, "paper", attrgetter("progress")),
+    Signal("ce", "mean CE of the window, nats", 0, 20, "paper", Part("window.ce")),
+    Signal("kl", "mean KL of the window, nats", 0, 20, "paper", Part("window.kl")),
+    Signal("progress", "steps done / budget", 0, 1, "paper", Part("progress")),
     Signal(
         name="head_mean",
         formula="mean of the head's last weight",
         low=-10,
         high=10,
         source="paper",
-        value=attrgetter("probe.head_mean"),
+        value=Part("probe.head_mean"),
     ),
     Signal(
         name="head_std",
@@ -97,10 +108,10 @@ GLOBAL = (
         low=0,
         high=10,
         source="paper",
-        value=attrgetter("probe.head_std"),
+        value=Part("probe.head_std"),
     ),
 )
-LR_SCALE = Signal("lr_scale", "LR / base LR", 0, 1, "paper", attrgetter("lr_scale"), True)
+LR_SCALE = Signal("lr_scale", "LR / base LR", 0, 1, "paper", Part("lr_scale"), True)
 LAYERWISE = (
     Signal(
         name="grad_norm",

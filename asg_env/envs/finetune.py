@@ -121,10 +121,10 @@ its strength); on outer_valid `valid_ce`, `valid_kl`, `phi`; nats |
             ledger = Ledger(variant, int(self.np_random.integers(2**31)))
             episode = Episode.begin(self.task, self.config, self._observer, ledger)
             found = episode.observation, episode.info
+            self._episode = episode
         except BaseException:
             self._np_random, self._np_random_seed = before
             raise
-        self._episode = episode
         return found
 
     @isolated

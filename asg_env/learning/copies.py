@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ VALID_SEED = 2 * EVAL_SEED  # the first seed of the evaluations during a trainin
 class WorkerCopies(AsyncVectorEnv):
     """Copies in a process each; WorkerDied if one dies while they start."""
 
-    def __init__(self, makers: list[Callable[[], gym.Env[Any, Any]]]) -> None:
+    def __init__(self, makers: Sequence[Callable[[], gym.Env[Any, Any]]]) -> None:
         with ending_workers(self):
             super().__init__(makers, context=start_method())
 

@@ -9,8 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
-from asg_env.models.groups import GroupsLike, default_groups, parameters_at
-from asg_env.registry import load_attribute
+from asg_env.models.groups import GroupsLike, as_table, default_groups, parameters_at
 from asg_env.schedulers.chain import chain_groups
 
 
@@ -31,8 +30,7 @@ def param_groups(
     Raises:
         ValueError: a path that is not there; a trainable parameter in no group or in two.
     """
-    made = load_attribute(groups, "groups") if isinstance(groups, str) else groups
-    table = _with_head(model, size) if made is None else made(model) if callable(made) else made
+    table = _with_head(model, size) if groups is None else as_table(model, groups)
     found, seen = [], dict[int, str]()
     for name, paths in table.items():
         params = [p for path in paths for p in parameters_at(model, path) if p.requires_grad]
@@ -135,8 +133,9 @@ def layers_of(optimizer: Optimizer, names: Sequence[str] | None) -> Layers:
         if label not in kept:
             kept.append(label)
             params.append([])
-        place.append(k := kept.index(label))
-        params[k] += trained
+        index = kept.index(label)
+        place.append(index)
+        params[index] += trained
     if not kept:
         raise ValueError("the optimizer has no trainable parameter: requires_grad is False for all")
     return Layers(kept, params, place, [_base(group) for group in groups])

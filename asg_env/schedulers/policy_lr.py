@@ -47,8 +47,7 @@ class PolicyLR:
         total_steps: optimizer steps of the whole run.
         window: optimizer steps of one decision; None: a twentieth of the run.
         groups: a name for each param group, in forward order; param groups of one name are one
-            layer group. None: the param groups' ``"name"`` where all have one, else each for
-            itself.
+            layer group. None: the param groups' ``"name"`` where all have one, else each is one.
         start_scale: learning rate before the first decision, as a share of the optimizer's, > 0;
             None: the policy's, or .1.
         seed: of what the policy draws, if it draws.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from agents import tune
+from asg_env.learning.run_folder import open_run
 from asg_env.policies import load
 
 SHORT = {"budget": 4, "window": 2}  # two decisions
@@ -32,7 +33,7 @@ def test_a_search_resumes_where_it_was_cut(tmp_path, kept):
     whole = tune.train(dataclasses.replace(TINY, out=tmp_path / "whole"))
     lines = (tmp_path / "whole" / "search.jsonl").read_text().splitlines(keepends=True)
     cut = tmp_path / "cut"
-    tune.open_run(cut, dataclasses.asdict(dataclasses.replace(TINY, out=cut)))
+    open_run(cut, dataclasses.asdict(dataclasses.replace(TINY, out=cut)))
     (cut / "search.jsonl").write_text("".join(lines[:kept]) + lines[kept][:20])
     again = tune.train(dataclasses.replace(TINY, out=cut))
     assert again == whole

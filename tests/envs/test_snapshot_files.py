@@ -91,7 +91,7 @@ def test_other_state_is_refused(key, saved, tmp_path):
 @pytest.mark.parametrize("kind", ["student.", "momentum."])
 def test_foreign_tensors_are_refused(kind, change, saved, tmp_path):
     tensors, metadata = saved
-    name = next(k for k in tensors if k.startswith(kind) and "weight" in k or k == f"{kind}0")
+    name = next(k for k in tensors if (k.startswith(kind) and "weight" in k) or k == f"{kind}0")
     with pytest.raises(BadFile, match=r"s\.safetensors"):
         load(tmp_path, {**tensors, name: change(tensors[name])}, metadata["state"])
 
