@@ -1,6 +1,7 @@
 """What a step costs: ``env.step`` beside the same work without the env, and beside bare training.
 
-On the paper's network (``resnet101_224``), a training step of ours beside the official way.
+On the paper's network (``resnet101_224``), a training step of ours beside the official way; and a
+plain loop whose learning rates ``PolicyLR`` sets beside the same loop without it (``policy_lr``).
 
     python experiments/bench_step.py               # a few minutes on one core
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 RESUMES = False  # says an interrupt, which is handled from the next line on
 import asg_env  # noqa: F401  # isort: skip
 
+import copy
 import multiprocessing
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -37,14 +39,17 @@ from asg_env.evaluation.official_way import official_row, official_table
 from asg_env.evaluation.timing import Timing, random_problem, timed
 from asg_env.learning.run_folder import only_run
 from asg_env.methods.base import TrainingSettings
+from asg_env.policies.recurrent import LearnedPolicy, PolicyArgs, RecurrentPolicy
 from asg_env.ranges import SEED, whole
 from asg_env.reports.table import write_json
+from asg_env.schedulers import PolicyLR, param_groups
 from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import Defaults, Problem, Task
 from asg_env.training.optimizee import Optimizee
 from asg_env.writing import write_atomic
 
 TARGETS = {"vs_same_work": 1.05, "vs_bare": 1.3}  # the project's own, the latter for resnet18_64
+POLICY_TARGET = 1.1  # of a loop with PolicyLR, to the loop without
 CONTESTANTS = ("env", "same_work", "bare")
 WORKERS = (1, 2)
 
@@ -59,6 +64,8 @@ class Args:
     """Rounds on digits; in each, every contestant trains one window."""
     resnet_rounds: Annotated[int, whole(1)] = 12
     """Rounds on resnet18_64."""
+    policy_rounds: Annotated[int, whole(1)] = 12
+    """Rounds of policy_lr; in each, both loops train one window of ten batches."""
     official_rounds: Annotated[int, whole(1)] = 5
     """Rounds of resnet101_224; in each, every contestant trains five batches (half a minute)."""
     worker_rounds: Annotated[int, whole(1)] = 5
@@ -200,6 +207,69 @@ def run_rounds(name: str, race: Race, rounds: int) -> dict[str, Any]:
     return {**result, "rounds": rounds, "window": race.window}
 
 
+class PolicyRace:
+    """ResNet-18 on random 64x64 images: a plain loop, and the same with PolicyLR.
+
+    The policy is a recurrent one that was not trained, which costs what a trained one does; the
+    optimizer's learning rate is so small that it cannot break the run.
+
+    Args:
+        window: optimizer steps of a decision.
+        batch_size: images of an optimizer step.
+        decisions: that are made at most.
+    """
+
+    def __init__(self, window: int, batch_size: int, decisions: int) -> None:
+        problem = random_problem("resnet18", 64, {"train": 20 * batch_size, "inner_valid": 64})
+        train = problem.splits["train"]
+        assert isinstance(train, TensorSplit)
+        self.images, self.labels = train.images.split(batch_size), train.labels.split(batch_size)
+        self.window = window
+        self.networks = {name: copy.deepcopy(problem.network).train() for name in ("with", "bare")}
+        self.optimizers = {
+            name: torch.optim.SGD(param_groups(network), 1e-9, 0.9, weight_decay=5e-4)
+            for name, network in self.networks.items()
+        }
+        arguments = PolicyArgs("loop", 5, 1, levels=7, heads="shared", scale="ordinal", skip=True)
+        policy = LearnedPolicy(RecurrentPolicy(arguments))
+        self.scheduler = PolicyLR(self.optimizers["with"], policy, decisions * window, window)
+
+    def train(self, name: str) -> None:
+        """One window."""
+        network, optimizer = self.networks[name], self.optimizers[name]
+        for step in range(self.window):
+            k = step % len(self.images)
+            loss = F.cross_entropy(network(self.images[k]), self.labels[k])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if name == "with":
+                self.scheduler.step(loss)
+
+    def round(self, turn: int) -> dict[str, Timing]:
+        """One window of both, in an order that alternates with ``turn``."""
+        order = ("with", "bare")[:: 1 if turn % 2 else -1]
+        return {name: timed(partial(self.train, name)) for name in order}
+
+
+def run_policy(rounds: int, quick: bool) -> dict[str, Any]:
+    """What PolicyLR costs: the ratios, and what they rest on, after a round that does not count."""
+    window, batch_size = (2, 2) if quick else (10, 32)
+    with cpu_threads(1):
+        race = PolicyRace(window, batch_size, rounds + 2)
+        race.round(0)
+        table = [race.round(turn) for turn in tqdm(range(rounds), "policy_lr")]
+    result: dict[str, Any] = {}
+    for kind in Timing._fields:
+        ratios = [getattr(r["with"], kind) / getattr(r["bare"], kind) for r in table]
+        low, middle, high = np.percentile(ratios, [25, 50, 75]).tolist()
+        suffix = "" if kind == "cpu" else f"_{kind}"
+        result[f"vs_bare{suffix}"] = middle
+        result[f"vs_bare{suffix}_quartiles"] = [low, high]
+    result["with_ms"] = float(np.median([1e3 * r["with"].cpu for r in table]))
+    return {**result, "rounds": rounds, "window": window, "decisions": race.scheduler.decision}
+
+
 def run_workers(rounds: int, steps: int) -> dict[str, float]:
     """Env-steps per second of worker processes on digits: the median over rounds."""
     methods = multiprocessing.get_all_start_methods()
@@ -243,11 +313,21 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
         f"\nMedian over rounds [quartiles] of CPU seconds, one thread. Wanted: at most "
         f"{TARGETS['vs_same_work']} and, on resnet18_64, {TARGETS['vs_bare']}.\n",
         f"{official_table(results['resnet101_224'])}\n",
+        *_policy_table(results["policy_lr"]),
         "| worker processes on digits | env-steps per second |",
         "| --- | --- |",
         *(f"| {count} | {rate:.1f} |" for count, rate in results["workers"].items()),
     ]
     return "\n".join(lines)
+
+
+def _policy_table(row: dict[str, Any]) -> list[str]:
+    return [
+        "| ResNet-18, 64 pixels | with PolicyLR / without | window with it, ms | rounds |",
+        "| --- | --- | --- | --- |",
+        f"| policy_lr | {_cell(row, 'vs_bare')} | {row['with_ms']:.1f} | {row['rounds']} |",
+        f"\nWanted: at most {POLICY_TARGET}.\n",
+    ]
 
 
 def _cell(row: dict[str, Any], name: str) -> str:
@@ -267,6 +347,7 @@ def main(args: Args) -> dict[str, dict[str, Any]]:
         "resnet18_64": run_rounds(
             "resnet18_64", Race(FinetuneEnv(task, device="cpu"), args.seed), rounds[1]
         ),
+        "policy_lr": run_policy(1 if args.quick else args.policy_rounds, args.quick),
         "resnet101_224": official_row(rounds[2], args.quick),
         "workers": run_workers(rounds[3], 2 if args.quick else 24),
     }

@@ -18,6 +18,7 @@ ORDER = [  # each may import from itself and from what stands before it
     ("data", "models"),
     ("control",),
     ("tasks", "policies"),
+    ("schedulers",),
     ("methods",),
     ("training",),
     ("envs",),
@@ -27,11 +28,19 @@ ORDER = [  # each may import from itself and from what stands before it
     ("learning",),
     ("cli",),
     ("experiment",),
-    ("agents", "experiments"),
+    ("agents", "experiments", "examples"),
 ]
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 OPTIONAL = {"stable_baselines3", "sb3_contrib", "tensorboard", "torch.utils.tensorboard", "tyro"}
-PARTS = ("asg_env", "agents", "experiments")
+ALONE = {  # libraries that one file alone imports
+    "lightning": "asg_env.schedulers.lightning",
+    "pytorch_lightning": "asg_env.schedulers.lightning",
+    "transformers": "asg_env.schedulers.transformers",
+    "timm": "asg_env.schedulers.timm",
+    "huggingface_hub": "asg_env.policies.hub",
+}
+OPTIONAL |= set(ALONE)
+PARTS = ("asg_env", "agents", "experiments", "examples")
 SOURCES = sorted(path for part in PARTS for path in (REPO / part).rglob("*.py"))
 TESTS = sorted((REPO / "tests").rglob("*.py"))
 LONGEST, LONGEST_AGENT, LONGEST_ENV = 400, 320, 200
@@ -108,7 +117,8 @@ def test_no_imports_go_in_a_circle():
 def test_scripts_stand_alone(module):
     names = imported(MODULES[module])
     siblings = {path.stem for path in MODULES[module].parent.glob("*.py")}
-    assert not {n for n in names if n.split(".")[0] in {"agents", "experiments", *siblings}}
+    parts = {"agents", "experiments", "examples"}
+    assert not {n for n in names if n.split(".")[0] in {*parts, *siblings}}
 
 
 def test_nobody_changes_the_import_path():
@@ -135,6 +145,12 @@ def test_an_optional_library_is_not_imported_with_the_package():
         for name in names
         if any(name == lib or name.startswith(f"{lib}.") for lib in OPTIONAL)
     ]
+
+
+@pytest.mark.parametrize("library", ALONE)
+def test_an_adapters_library_is_imported_in_one_file(library):
+    users = {m for m, p in MODULES.items() if library in {n.split(".")[0] for n in imported(p)}}
+    assert {m for m in users if m.startswith("asg_env")} == {ALONE[library]}
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=lambda p: p.relative_to(REPO).as_posix())

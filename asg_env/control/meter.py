@@ -106,28 +106,31 @@ class Meter:
         """Note a step's losses: CE, KL and, if there is one, the penalty; detached."""
         self._losses.append(values)
 
+    @torch.no_grad()
     def end(self) -> WindowStats:
         """What the window did."""
-        ratio = self._moved(self._before) / self._norms(self._before).clamp_min(NEARLY_ZERO)
+        moves = list(torch._foreach_sub(self.params, self._before))
+        moved = self._norms(moves)
+        ratio = moved / self._norms(self._before).clamp_min(NEARLY_ZERO)
         losses, norms = torch.stack(self._losses), torch.stack(self._gradients)
         ce, kl, *penalty = losses.mean(0).tolist()
-        largest = torch.stack(torch._foreach_norm(self.params, ord=float("inf"))).max()
-        finite = bool(torch.isfinite(largest)) and bool(torch.isfinite(losses).all())
+        ends = torch.stack([end for p in self.params for end in p.aminmax()])  # NaN if one is
+        finite = bool(torch.isfinite(ends).all()) and bool(torch.isfinite(losses).all())
         spread = losses[:, 0].std(correction=0) / losses[:, 0].mean().clamp_min(NEARLY_ZERO)
         stats = WindowStats(ce, kl, _array(norms.mean(0)), _array(ratio), finite, *penalty)
         stats = stats._replace(loss_spread=float(spread))
         if not self.directions:
             return stats
-        return stats._replace(alignment=self._alignment(), gradient_noise=self._noise(norms))
+        alignment, noise = self._alignment(moves, moved), self._noise(norms)
+        return stats._replace(alignment=alignment, gradient_noise=noise)
 
-    def _alignment(self) -> np.ndarray:
+    def _alignment(self, moves: list[Tensor], moved: Tensor) -> np.ndarray:
         """The cosine of this window's weight change and the last one's; keeps this one's."""
-        moves = [m.detach() for m in torch._foreach_sub(self.params, self._before)]
         last, self.moves = self.moves, moves
         if not last:
             return np.zeros(self._membership.shape[1])
-        dots = torch.stack([(a * b).sum() for a, b in zip(moves, last, strict=True)])
-        sizes = (self._norms(moves) * self._norms(last)).clamp_min(NEARLY_ZERO)
+        dots = torch.stack([(a * b).sum().float() for a, b in zip(moves, last, strict=True)])
+        sizes = (moved * self._norms(last)).clamp_min(NEARLY_ZERO)
         return _array(dots @ self._membership / sizes)
 
     def _noise(self, norms: Tensor) -> np.ndarray:
@@ -169,7 +172,7 @@ class Meter:
 
     @torch.no_grad()
     def _norms(self, tensors: list[Tensor]) -> Tensor:
-        squares = torch.stack(torch._foreach_norm(tensors)).square()
+        squares = torch.stack([n.float() for n in torch._foreach_norm(tensors)]).square()
         return (squares @ self._membership).sqrt()
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from asg_env.models.groups import GroupsLike, as_table, default_groups, parameters_at
+from asg_env.schedulers.chain import chain_groups
 
 
 def param_groups(
@@ -19,8 +20,10 @@ def param_groups(
 
     Args:
         model: a network whose last linear layer is its head; see
-            :func:`asg_env.models.groups.default_groups` for the families that have defaults.
-        groups: names -> paths of modules or parameters, for any other.
+            :func:`asg_env.models.groups.default_groups` for the families that have defaults, and
+            :func:`asg_env.schedulers.chain.chain_groups` for transformers.
+        groups: names -> paths of modules or parameters, for any other; or a function of the model
+            that makes such a mapping, or its name, ``"module:function"``.
         size: side of the images, pixels: where resolution falls, a group ends.
         options: of each param group, as ``weight_decay``.
 
@@ -47,7 +50,8 @@ def _with_head(model: nn.Module, size: int) -> dict[str, list[str]]:
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise ValueError("the network has no linear layer: name its layer groups in groups")
-    return {**default_groups(model, linear[-1], size), "head": [linear[-1]]}
+    own = chain_groups(model, linear[-1]) or default_groups(model, linear[-1], size)
+    return {**own, "head": [linear[-1]]}
 
 
 class Layers(NamedTuple):
@@ -75,6 +79,14 @@ class Layers(NamedTuple):
                 group["lr"].fill_(lr)
             else:
                 group["lr"] = lr
+
+    def rates(self, optimizer: Optimizer) -> dict[str, float]:
+        """The learning rate of each layer group; of several param groups, the first one's."""
+        first = [self.place.index(k) for k in range(len(self.names))]
+        return {
+            name: float(optimizer.param_groups[k]["lr"])
+            for name, k in zip(self.names, first, strict=True)
+        }
 
     def check_same(self, optimizer: Optimizer) -> None:
         """ValueError if param groups were added since."""

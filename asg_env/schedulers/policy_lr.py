@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.optim import Optimizer
 
 from asg_env.control.actions import ACTIONS
@@ -22,6 +22,13 @@ from asg_env.schedulers.groups import Layers, layers_of
 DECISIONS = 20  # of a run, where no window is given
 UNKNOWN = ("head_mean", "head_std", "feature_kl")  # signals that a plain loop does not have
 KL_SIGNALS = ("kl", "kl_share")
+
+
+class Rates(NamedTuple):
+    """Learning rates from an optimizer step on: ``step``, and ``rates`` of each layer group."""
+
+    step: int
+    rates: dict[str, float]
 
 
 class PolicyLR:
@@ -44,6 +51,10 @@ class PolicyLR:
         start_scale: learning rate before the first decision, as a share of the optimizer's, > 0;
             None: the policy's, or .1.
         seed: of what the policy draws, if it draws.
+
+    ``history`` holds the learning rates of every decision so far, see :class:`Rates`; ``stepped``
+    says whether the optimizer has stepped since the last call of :meth:`step`. Where several
+    processes train one network, all take the mean of their losses, and so decide alike.
 
     Raises:
         TypeError, ValueError: what does not fit, and what to do.
@@ -81,9 +92,10 @@ class PolicyLR:
         self._observations: list[np.ndarray] = []
         self._kl: Tensor | float | None = None
         self._unclipped: list[Tensor] | None = None
-        self._stepped = self._warned = False
+        self.stepped = self._warned = False
         self.last_epoch = self.decision = 0
         self._losses = (np.nan, np.nan)  # CE of the first step, and of the last window
+        self.history: list[Rates] = []
         self.scales = np.full(len(self.layers.names), self.start_scale)
         self.policy.begin(self.layers.names, self._observer.names, seed)
         self._decide(self._observer.observe(self._measured(self._at_start(), 0)))
@@ -105,12 +117,12 @@ class PolicyLR:
         Args:
             loss: of the batch, before that step; the task's, without penalties.
         """
-        if not self._stepped:
+        if not self.stepped:
             self._not_stepped()
             return
         if self.last_epoch >= self.total_steps:
             return  # the run is over: the last learning rates stay
-        self._stepped = False
+        self.stepped = False
         kl = torch.as_tensor(0.0 if self._kl is None else self._kl)
         if self._needs_kl and self._kl is None:
             raise ValueError(
@@ -118,8 +130,9 @@ class PolicyLR:
                 "observe(kl=...) in every step, or take a policy of observation='loop'"
             )
         device = self._meter.params[0].device
-        values = [torch.as_tensor(v, dtype=torch.float32, device=device) for v in (loss, kl)]
-        self._meter.losses(torch.stack([v.detach().reshape(()) for v in values]))
+        parts = [torch.as_tensor(v, dtype=torch.float32, device=device) for v in (loss, kl)]
+        values = _mean_over_processes(torch.stack([v.detach().reshape(()) for v in parts]))
+        self._meter.losses(values)
         self._kl = None
         self.last_epoch += 1
         if np.isnan(self._losses[0]):
@@ -132,9 +145,25 @@ class PolicyLR:
         """The learning rate of each param group."""
         return [float(group["lr"]) for group in self.optimizer.param_groups]
 
+    def rates(self) -> dict[str, float]:
+        """The learning rate of each layer group; of several param groups, the first one's."""
+        return self.layers.rates(self.optimizer)
+
     def close(self) -> None:
         """Let the optimizer go; the learning rates stay as they are."""
         self._handle.remove()
+
+    def measure(self) -> None:
+        """Measure the gradients of one optimizer step, which the optimizer calls by itself.
+
+        A loop that steps through a closure calls :meth:`close` first, and then this in every step.
+
+        Raises:
+            ValueError: param groups were added.
+        """
+        self.layers.check_same(self.optimizer)
+        self._meter.gradients(self._unclipped)
+        self._unclipped, self.stepped = None, True
 
     # -- a window ---------------------------------------------------------------------------------
 
@@ -144,9 +173,7 @@ class PolicyLR:
                 "PolicyLR: optimizer.step() got a closure, which may train several times: call "
                 "backward() yourself and step() without one"
             )
-        self.layers.check_same(optimizer)
-        self._meter.gradients(self._unclipped)
-        self._unclipped, self._stepped = None, True
+        self.measure()
 
     def _not_stepped(self) -> None:
         """No step since the last call: AMP skipped it, or gradients are being accumulated."""
@@ -192,6 +219,7 @@ class PolicyLR:
         action = self.policy.act(observation)
         self.scales = self._kind.scales(action, self.scales, self.layers.names)
         self.layers.set_lr(self.optimizer, self.scales)
+        self.history.append(Rates(sum(self.windows[: self.decision]), self.rates()))
         self.decision += 1
         self._meter.begin()
 
@@ -231,11 +259,18 @@ class PolicyLR:
         self.layers.base_lrs[:] = state["base_lrs"]
         self.policy.begin(self.layers.names, self._observer.names, self.seed)
         self.scales = np.full(len(self.layers.names), self.start_scale)
-        self.decision, self._observations = 0, []
+        self.decision, self._observations, self.history = 0, [], []
         for observation in state["observations"].numpy():
             self._decide(observation)  # a policy is a function of what it saw
         self.last_epoch, self._losses = state["last_epoch"], tuple(state["losses"])
         self._meter.load_state_dict(state["meter"])
+
+
+def _mean_over_processes(values: Tensor) -> Tensor:
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return values
+    distributed.all_reduce(values)
+    return values / distributed.get_world_size()
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -21,7 +21,9 @@ def test_bench_step_quick_writes_the_documented_keys(tmp_path):
     done = run_script("experiments/bench_step.py", "--quick", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "bench_step.json").read_text())
-    assert list(written) == ["digits", "resnet18_64", "resnet101_224", "workers"]
+    assert list(written) == ["digits", "resnet18_64", "policy_lr", "resnet101_224", "workers"]
+    assert written["policy_lr"]["vs_bare"] > 0
+    assert "| policy_lr |" in done.stdout
     for name in ("digits", "resnet18_64"):
         assert all(written[name][key] > 0 for key in ("vs_same_work", "vs_bare"))
     official = written["resnet101_224"]
@@ -51,6 +53,16 @@ def test_the_bare_loop_trains_as_the_optimizee_does():
     for name, parameter in theirs.items():
         torch.testing.assert_close(parameter, ours[name], rtol=1e-4, atol=1e-5)
     assert any((a - b).abs().max() > 1e-3 for a, b in zip(before, bare.params, strict=True))
+
+
+def test_the_loop_with_the_policy_does_the_bare_loops_work_and_decides_every_window():
+    race = bench_step.PolicyRace(window=2, batch_size=2, decisions=4)
+    for turn in range(3):
+        assert list(race.round(turn)) == (["with", "bare"] if turn % 2 else ["bare", "with"])
+    assert race.scheduler.decision == 4
+    assert race.scheduler.last_epoch == 6
+    for one, other in zip(*(net.parameters() for net in race.networks.values()), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
 
 
 def test_the_contestants_of_a_round_stay_together():
