@@ -14,7 +14,7 @@ with the LR inside the momentum buffer, restarts after two epochs, and sampling 
 deviates in this:
 
 - the reward is unknown; ours is the environment's ``proxy_valid``;
-- it trains on several variants (``--variant``), the paper on one; the number of restarts is unknown;
+- it trains on several variants (``--variant``), the paper on one; its restarts are unknown;
 - all runs last 30 epochs and start with ten steps (VisDA-17); GTA5's last 50 and start with twenty;
 - GTA5's plain SGD (``--env-kwargs optimizer sgd``), warm-up/poly factor and lowered lambda are not
   applied; the task's base learning rate, lambda, batch size and gradient clipping are; no critic.
@@ -165,7 +165,7 @@ class Trainer:
 
         Returns:
             The row to log: ``return`` and its std over the copies, ``loss`` and ``entropy``
-            (:class:`PolicyLoss`), ``lr_scale`` (each group's mean level, as a share of the highest),
+            (:class:`PolicyLoss`), ``lr_scale`` (each group's mean level as a share of the highest)
             and what the whole training has played.
         """
         rng = np.random.default_rng([self.args.seed, self.update])

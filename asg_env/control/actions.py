@@ -111,9 +111,14 @@ class Continuous(ActionKind):
 
 
 class _Relative(ActionKind):
-    """An action multiplies the scales of the last window, which stay inside LOWEST..HIGHEST."""
+    """An action multiplies the scales of the last window, which stay inside LOWEST..HIGHEST.
 
-    start = 0.1
+    It starts low: nothing is known before the first window, and one that is too high cannot be
+    taken back. From .1, a policy that was trained over three decades of base learning rates lost
+    half of its return in the highest of four.
+    """
+
+    start = 0.01
     highest = HIGHEST
 
     def gentlest(self, start: float) -> float:

@@ -41,10 +41,11 @@ def decide(
     u: Any = env.unwrapped
     action = policy.act(observation)
     observation, reward, terminated, truncated, info = env.step(action)
+    base_lr = info.get("context", {}).get("base_lr", u.config.base_lr)
     decision = Decision(
         action=np.asarray(action).tolist(),
         reward=float(reward),
-        lr_scale=(info["lr"] / info["context"].get("base_lr", u.config.base_lr)).tolist(),
+        lr_scale=(info["lr"] / base_lr).tolist(),
         steps=info["steps"],
         terminated=bool(terminated),
         truncated=bool(truncated),
@@ -95,7 +96,7 @@ def record_of(
         problem=u.problem.fingerprint,
         losses=[losses for _, losses in moments],
         policy_digest=policy.digest,
-        context=u.context,
+        context=getattr(u, "context", {}),
         **Identity(policy.name)._asdict(),
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asg_env.locks import alone
-from asg_env.sealed import read_object, write_object
+from asg_env.sealed import read_object, strict, write_object
 from asg_env.writing import drop_leftovers
 
 
@@ -45,7 +45,7 @@ def open_run(folder: Path, args: dict[str, Any]) -> None:
     Raises:
         SystemExit: the folder cannot be written, or holds a run with other arguments.
     """
-    args = json.loads(json.dumps(args, default=str))
+    args = strict(json.loads(json.dumps(args, default=str)))
     path = folder / "args.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def open_run(folder: Path, args: dict[str, Any]) -> None:
     except OSError as error:
         raise SystemExit(f"--out {folder} cannot be written: {error}") from error
     try:
-        before = read_object(path)
+        before = strict(read_object(path))
     except (OSError, ValueError) as error:
         raise SystemExit(f"{error}; to start over, delete {folder}") from error
     for name in args:

@@ -83,7 +83,8 @@ class UpdateCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
-            self.scales.append(info["lr"] / self.base_lr)
+            base_lr = info.get("context", {}).get("base_lr", self.base_lr)
+            self.scales.append(info["lr"] / base_lr)
             if "episode" in info:
                 self.returns.append(float(info["episode"]["r"]))
                 self.notes["episodes"] += 1

@@ -1,11 +1,13 @@
 """REINFORCE learns a bandit, in the direction of its loss."""
 
+import dataclasses
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
 
-from agents.reinforce import Args, Trainer
+from agents.reinforce import PRESETS, Trainer
 from asg_env.learning import reinforce as updates_of
 from asg_env.learning.reinforce import (
     PolicyLoss,
@@ -23,6 +25,7 @@ class Bandits(gym.vector.VectorEnv):
 
     def __init__(self, copies):
         self.num_envs = copies
+        self.single_action_space = spaces.MultiDiscrete([11] * self.groups)
         self.single_observation_space = spaces.Box(-1, 1, (5 + self.groups,), np.float32)
 
     def call(self, name):
@@ -49,7 +52,7 @@ class Bandits(gym.vector.VectorEnv):
 def learned(**change):
     """Mean reward of a decision in the last ten updates; at random it is .5, at best 1."""
     plain = {"updates": 200, "lr": 1e-2, "observation": "paper", "entropy": 0.0, "anneal": False}
-    args = Args(**{**plain, **change})
+    args = dataclasses.replace(PRESETS["fixed"], **{**plain, **change})
     trainer = Trainer(args, Bandits(args.num_envs))
     with cpu_threads(1):
         returns = [trainer.run_update()["return"] for _ in range(args.updates)]

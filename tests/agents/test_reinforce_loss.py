@@ -41,7 +41,7 @@ class Fixed(nn.Module):
         return self.logits, state
 
 
-PLAIN = Args(gamma=0.0, baseline="none", normalise=False, per_step_credit=True, entropy=0.0)
+PLAIN = Args(floor=-math.inf, gamma=0.0, baseline="none", normalise=False, per_step_credit=True, entropy=0.0)
 
 
 OFFICIAL = dataclasses.replace(PLAIN, per_step_credit=False)
@@ -101,7 +101,7 @@ def test_advantages_after_a_copy_is_over():
 @pytest.mark.parametrize(("updates", "lr"), [(260, 4e-3), (16, 2.132e-2)])
 def test_fewer_updates_have_a_larger_learning_rate(updates, lr):
     network = RecurrentPolicy(PolicyArgs("layerwise", 1, 1))
-    learner = Learner(network, Args(updates=updates))
+    learner = Learner(network, Args(updates=updates, lr=None))
     rollout = rollout_of([[1.0, 1.0]], [[[0], [0]]])._replace(observations=torch.zeros(1, 2, 6))
     learner.learn(rollout, network.initial_state(2), left=0.5)
     assert learner.optimizer.param_groups[0]["lr"] == pytest.approx(lr / 2, rel=1e-3)
