@@ -24,6 +24,7 @@ class WindowStats(NamedTuple):
     directions, else None: ``alignment`` (G,), the cosine of this window's weight change and the
     last one's, 0 where there is none; ``gradient_noise`` (G,) in [0, 1], one less the squared norm
     of the mean gradient over the mean squared norm of a step's (0: all steps agree).
+    ``weight_norm`` (G,): norm of the weights before the window; None: not known.
     """
 
     ce: float
@@ -35,6 +36,7 @@ class WindowStats(NamedTuple):
     loss_spread: float = 0.0
     alignment: np.ndarray | None = None
     gradient_noise: np.ndarray | None = None
+    weight_norm: np.ndarray | None = None
 
 
 class Probe(NamedTuple):
@@ -108,14 +110,15 @@ class Meter:
 
     def end(self) -> WindowStats:
         """What the window did."""
-        ratio = self._moved(self._before) / self._norms(self._before).clamp_min(NEARLY_ZERO)
+        before = self._norms(self._before).clamp_min(NEARLY_ZERO)
+        ratio = self._moved(self._before) / before
         losses, norms = torch.stack(self._losses), torch.stack(self._gradients)
         ce, kl, *penalty = losses.mean(0).tolist()
         largest = torch.stack(torch._foreach_norm(self.params, ord=float("inf"))).max()
         finite = bool(torch.isfinite(largest)) and bool(torch.isfinite(losses).all())
         spread = losses[:, 0].std(correction=0) / losses[:, 0].mean().clamp_min(NEARLY_ZERO)
         stats = WindowStats(ce, kl, _array(norms.mean(0)), _array(ratio), finite, *penalty)
-        stats = stats._replace(loss_spread=float(spread))
+        stats = stats._replace(loss_spread=float(spread), weight_norm=_array(before))
         if not self.directions:
             return stats
         return stats._replace(alignment=self._alignment(), gradient_noise=self._noise(norms))
