@@ -230,13 +230,23 @@ DIRECTIONS = (
         directions=True,
     ),
 )
+
+
+def relative_gradient(measurement: Measurement) -> np.ndarray:
+    """The signal of this name, (G,); 0 where the norm of the weights is not known."""
+    window = measurement.window
+    if window.weight_norm is None:
+        return np.zeros_like(window.grad_norm)
+    return log_unit(window.grad_norm / window.weight_norm, -5, 3)
+
+
 RELATIVE_GRADIENT = Signal(
     name="relative_gradient",
     formula="log10 of the mean gradient norm over |w_before|, 1e-5..1e3 -> 0..1",
     low=0,
     high=1,
     source="Auto-RGN, Lee et al., 2023",
-    value=lambda m: _relative_gradient(m.window),
+    value=relative_gradient,
     per_group=True,
 )
 LOG_LR = Signal(
@@ -248,12 +258,6 @@ LOG_LR = Signal(
     value=lambda m: np.log10(np.maximum(m.lr_scale, 1e-12) / m.start_scale) / 3,
     per_group=True,
 )
-
-
-def _relative_gradient(window: WindowStats) -> np.ndarray:
-    if window.weight_norm is None:
-        return np.zeros_like(window.grad_norm)
-    return log_unit(window.grad_norm / window.weight_norm, -5, 3)
 
 
 def _of_meter(values: np.ndarray | None) -> np.ndarray:

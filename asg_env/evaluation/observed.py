@@ -60,4 +60,4 @@ def observations_of(
 
         if left:
             run_parallel(watch, left, processes, keep)
-    return [[np.float32(found[p.digest, e.seed]) for e in episodes] for p in policies]
+    return [[np.asarray(found[p.digest, e.seed], np.float32) for e in episodes] for p in policies]

@@ -40,10 +40,11 @@ class ShuffledPolicy:
         self, group_names: Sequence[str], observation_names: Sequence[str], seed: int
     ) -> None:
         """Get ready for one episode; ValueError if the bank is of other observations."""
-        if any(seen.shape[1] != len(observation_names) for seen in self.bank):
+        wrong = [seen.shape[1] for seen in self.bank if seen.shape[1] != len(observation_names)]
+        if wrong:
             raise ValueError(
-                f"{self.name!r}: the bank's observations hold {self.bank[0].shape[1]} numbers, this "
-                f"environment's {len(observation_names)}"
+                f"{self.name!r}: the bank's observations hold {wrong[0]} numbers, those of this "
+                f"environment {len(observation_names)}"
             )
         self.inner.begin(group_names, observation_names, seed)
         self._shown = self.bank[int(np.random.default_rng(seed).integers(len(self.bank)))]

@@ -20,14 +20,18 @@ MEANINGS = {
     BOUND: "bounds: oracle, frozen backbone, shuffled",
 }
 MARKS = "os^Dv<>ph*"
-PANELS = (("regret", "regret, return"), ("accuracy", "target accuracy, %"))
-PANELS += (("retention", "retention, %"), ("failed", "failed runs, %"))
+PANELS = {
+    "regret": "regret, return",
+    "accuracy": "target accuracy, %",
+    "retention": "retention, %",
+    "failed": "failed runs, %",
+}
 
 
 def plot_compare(
     rows: Sequence[dict[str, Any]], kinds: Mapping[str, str], reference: str, title: str, path: Path
 ) -> None:
-    """Means with their intervals, best returns on top, a panel for each metric and one for failures.
+    """Means with their intervals, best returns on top: a panel for each metric, one for failures.
 
     Args:
         rows: of :func:`~asg_env.reports.context.compare_rows`.
@@ -88,7 +92,7 @@ def plot_regret(
         dict.fromkeys(r["name"] for r in rows), key=lambda n: list(COLOURS).index(kinds[n])
     )
     rivals = [n for n in names if kinds[n] == RIVAL]
-    for axes, (key, label) in zip(grid.flat, PANELS, strict=True):
+    for axes, (key, label) in zip(grid.flat, PANELS.items(), strict=True):
         for name in names:
             own = [r for r in rows if r["name"] == name and r["metric"] == key]
             look = _look(name, kinds[name], name == reference, rivals)

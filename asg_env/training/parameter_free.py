@@ -208,7 +208,7 @@ class Prodigy(Wrapped):
         """The other way."""
         for group, inner in self.own():
             for k, p in enumerate(group["params"]):
-                self.state[p] = dict(self.inner.state[p])
+                self.state[p] = {n: _dense(v) for n, v in self.inner.state[p].items()}
                 if k == 0:
                     self.state[p] |= {
                         f"group_{n}": torch.tensor(inner[n], dtype=_kind(inner[n]))
@@ -229,6 +229,11 @@ class Prodigy(Wrapped):
             self.give()
             getattr(self.inner, name)()
             self.take()
+
+
+def _dense(values: Tensor) -> Tensor:
+    """The same; a list of numbers without gaps between them, as files hold it."""
+    return values if values.dim() != 1 or values.stride(0) == 1 else torch.stack([*values])
 
 
 def _kind(number: float | bool) -> torch.dtype:
