@@ -9,6 +9,7 @@ played on the very episode, each at a learning rate of its own: nobody can know 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -145,6 +146,7 @@ def compare_table(rows: Sequence[Entry], reference: str, title: str, left_out: i
         Column("accuracy over it, points", {"metric": "accuracy"}, unit="points", digits=1, **less),
         Column("share of the gap closed, %", {"metric": "return"}, key="share", **percent),
     ]
+    columns = [replace(column, ends="finite") for column in columns]
     out = f" {left_out} episodes left out: not the same context for all." if left_out else ""
     note = (
         f"{title}. {rows[0]['episodes']} held-out episodes, 95% bootstrap intervals over trainings "
@@ -234,6 +236,7 @@ def regret_table(rows: Sequence[Entry], title: str) -> Table:
     for key in REGRETS:
         look: dict[str, Any] = {"unit": "%", "digits": 1} if key in percent else {"digits": 2}
         head = f"{key}, %" if key in percent else key
+        look["ends"] = "finite"
         columns = [Column(f"x{10**e:.3g}", {"metric": key, "error": e}, **look) for e in errors]
         parts.append([named(head), *columns])
     note = (

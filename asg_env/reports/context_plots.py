@@ -74,16 +74,17 @@ def plot_compare(
 
 def _cut_low(axes: Any, means: Sequence[float]) -> None:
     """Leave far crashed means outside, so that the others can be told apart."""
-    low, high = min(means), max(means)
-    low = max(low, high - 3.0)
+    low, high = max(min(means), max(means) - 3.0), max(means)
+    if low > min(means):
+        axes.set_xlabel("return (lower ones are not shown)")
     axes.set_xlim(low - 0.1 * (high - low) - 0.05, high + 0.1 * (high - low) + 0.05)
 
 
 def plot_regret(
     rows: Sequence[dict[str, Any]], kinds: Mapping[str, str], reference: str, title: str, path: Path
 ) -> None:
-    """Four quantities over the error of the base learning rate; shaded: 95% intervals. Schedules
-    other than the reference are thin lines without a name."""
+    """Four quantities over the error of the base learning rate; shaded: 95% intervals, of learned
+    agents and the reference. Other schedules are thin grey lines."""
     from matplotlib.figure import Figure
 
     figure = Figure((12, 7.6), 120, layout="constrained")
@@ -92,6 +93,7 @@ def plot_regret(
         dict.fromkeys(r["name"] for r in rows), key=lambda n: list(COLOURS).index(kinds[n])
     )
     rivals = [n for n in names if kinds[n] == RIVAL]
+    factors = [10.0**error for error in dict.fromkeys(r["error"] for r in rows)]
     for axes, (key, label) in zip(grid.flat, PANELS.items(), strict=True):
         for name in names:
             own = [r for r in rows if r["name"] == name and r["metric"] == key]
@@ -105,8 +107,11 @@ def plot_regret(
     grid[1, 1].set_ylim(-3, 103)
     for axes in grid[1]:
         axes.set_xlabel("base LR / the task's own LR")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+        axes.set_xticks(factors, [f"{f:.2g}" for f in factors])
+        axes.minorticks_off()
+    lines, labels = grid[0, 0].get_legend_handles_labels()
+    once = dict(zip(labels, lines, strict=True))
+    figure.legend(once.values(), once.keys(), loc="outside right upper", fontsize=8, frameon=False)
     figure.suptitle(f"{title}: what a wrong base learning rate costs", fontsize=11)
     save_figure(figure, path)
 
@@ -129,12 +134,12 @@ def _look(name: str, kind: str, is_reference: bool, rivals: Sequence[str]) -> di
         return {**style, "linewidth": 1.3, "label": name, "zorder": 3}
     if kind == BOUND:
         return {"color": "black", "linewidth": 1.2, "linestyle": ":", "label": name, "zorder": 2}
-    return {"color": "#bbbbbb", "linewidth": 0.9, "zorder": 1}
+    return {"color": "#bbbbbb", "linewidth": 0.9, "zorder": 1, "label": "other schedules"}
 
 
 def _draw(axes: Any, own: Sequence[dict[str, Any]], scale: float, look: dict[str, Any]) -> None:
     factors = [10.0 ** row["error"] for row in own]
     axes.plot(factors, [scale * row["mean"] for row in own], markersize=4, **look)
-    if "label" in look:
+    if look["zorder"] > 3:  # the learned ones and the reference: all would hide each other
         ends = scale * np.array([row["ci95"] for row in own], dtype=float)
         axes.fill_between(factors, *ends.T, color=look["color"], alpha=0.1, linewidth=0)
