@@ -1,6 +1,7 @@
 """REINFORCE for layer-wise learning rates: meta-train on the train variants, compare on the test's.
 
-    python agents/reinforce.py                     # the main job, about eight minutes on two cores
+    python agents/reinforce.py                     # the main job: base learning rates are hidden
+    python agents/reinforce.py --preset fixed      # one known base learning rate
     python agents/reinforce.py --preset paper      # the paper's settings, official quirks included
 
 Run it again with the same --out to resume. It writes the policy (safetensors + JSON), metrics
@@ -13,8 +14,8 @@ with the LR inside the momentum buffer, restarts after two epochs, and sampling 
 deviates in this:
 
 - the reward is unknown; ours is the environment's ``proxy_valid``;
-- it trains on several variants (``--variant``), which the paper's single data set does not have;
-- how many restarts it trained for is unknown; ours is ``--updates``;
+- it trains on several variants (``--variant``), the paper on one; how many restarts the paper's
+  took is unknown, ours is ``--updates``;
 - all runs last 30 epochs and start with ten steps (VisDA-17); GTA5's last 50 and start with twenty;
 - GTA5's plain SGD (``--env-kwargs optimizer sgd``), warm-up/poly factor and lowered lambda are not
   applied; the task's base learning rate, lambda, batch size and gradient clipping are;
@@ -29,6 +30,7 @@ RESUMES = True  # says an interrupt, which is handled from the next line on
 import asg_env  # noqa: F401  # isort: skip
 
 import dataclasses
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +56,7 @@ from asg_env.policies.recurrent import (
     GLOBAL_SIGNALS,
     LearnedPolicy,
     PolicyArgs,
+    PolicyShape,
     RecurrentPolicy,
     sample,
     save_policy,
@@ -62,19 +65,19 @@ from asg_env.ranges import SEED, whole
 
 
 @dataclass(frozen=True)
-class Args(UpdateArgs):
+class Args(UpdateArgs, PolicyShape):
     """Meta-train a policy with REINFORCE, then compare it with every baseline."""
 
-    preset: Literal["fixed", "paper"] = "fixed"
-    """Where the other defaults come from: ours, or the paper's with the official quirks."""
-    env: str = "ASG-Digits-v0"
+    preset: Literal["context", "fixed", "paper"] = "context"
+    """Where the other defaults come from: ours for a base learning rate that nobody is told, ours
+    for a known one, or the paper's with the official quirks."""
+    env: str = "ASG-DigitsContext-v0"
     """Environment id."""
     env_kwargs: EnvKwargs = field(default_factory=dict)
     """More arguments of the environment, as pairs: --env-kwargs base_lr 0.1 optimizer sgd. They
     add to the preset's (paper: window paper optimizer official_sgd)."""
     variant: str | None = "train"
-    """Variant to meta-train on; "train" draws one for each update. None: the task itself, as always
-    where a task has no variants."""
+    """Variant to meta-train on; "train" draws one for each update. None: the task itself."""
     test_variant: str | None = "test"
     """Variant to compare on; "test" draws one for each seed. None: the task itself."""
     out: Path = Path("runs/reinforce")
@@ -82,35 +85,24 @@ class Args(UpdateArgs):
     seed: Annotated[int, SEED] = 0
     """Seed of the policy, its samples and the training episodes."""
     episodes: Annotated[int | None, whole(1)] = None
-    """Meta-training episodes of all copies together, which replace --updates; None: updates *
-    num_envs."""
+    """Meta-training episodes of all copies together; None: updates * num_envs."""
     num_envs: Annotated[int, whole(1, 1024)] = 8
     """Environment copies. All of an update's start from the same seed (common random numbers)."""
     workers: Literal["processes", "none"] = "processes"
     """Where the copies run: a process each, or all in this one."""
-    carry_state: bool = True
-    """Carry the LSTM state between decisions; False: the official quirk (never when acting)."""
     early_stop_epochs: Annotated[int, whole(0)] = 0
-    """Truncate training episodes after this many epochs of the training split; 0: never (paper: 2).
-    A step_limit in --env-kwargs, in optimizer steps, comes first."""
+    """Truncate training episodes after this many epochs; 0: never (paper: 2). A step_limit in
+    --env-kwargs, in optimizer steps, comes first."""
     budget_epochs: Annotated[int, whole(0)] = 0
     """Length of a whole fine-tuning run, epochs; 0: the environment's own (paper: 30 for VisDA-17,
     50 for GTA5). A budget in --env-kwargs, in optimizer steps, comes first."""
     rollout: Annotated[int, whole(0)] = 0
     """Decisions between policy updates; 0: whole episodes (paper: 5)."""
-    heads: Literal["separate", "shared"] = "shared"
-    """A policy head for each layer group (paper), or one shared by all."""
-    scale: Literal["categorical", "ordinal"] = "ordinal"
-    """How a head spreads over the levels: freely (paper), or as a Gaussian."""
-    head_hidden: Annotated[int, whole(0, 10_000)] = 0
-    """Width of the hidden layer of each head; 0: linear (paper)."""
-    skip: bool = True
-    """The heads also see the global signals themselves (paper: only the LSTMs' outputs)."""
-    cautious: bool = False
-    observation: Literal["layerwise", "paper", "relative", "loop"] = "layerwise"
+    cautious: bool = True
+    """Start from a policy that holds each group's relative weight change near a target, as LARS
+    does, not from a random one. Needs action log and an observation with step_ratio."""
+    observation: Literal["loop", "relative", "layerwise", "paper"] = "loop"
     """Observation set."""
-    greedy: bool = True
-    """Deploy the policy without exploring; False: sampled (paper). The comparison has both."""
     snapshots: Annotated[int, whole(0)] = 0
     """Policies kept on the way, at equal distances: snapshots/UPDATE.safetensors; 0: none."""
     eval_seeds: Annotated[int, whole(1)] = 48
@@ -119,9 +111,21 @@ class Args(UpdateArgs):
     """What the learned policy is compared with at the end."""
 
 
+KNOWN_LR = Args(
+    preset="fixed",
+    env="ASG-Digits-v0",
+    updates=260,
+    lr=None,
+    floor=-math.inf,
+    cautious=False,
+    observation="layerwise",
+    out=Path("runs/reinforce_fixed"),
+)
 PRESETS = {
-    "fixed": Args(),
-    "paper": Args(
+    "context": Args(),
+    "fixed": KNOWN_LR,
+    "paper": dataclasses.replace(
+        KNOWN_LR,
         **dataclasses.asdict(PAPER),
         preset="paper",
         env_kwargs={"window": "paper", "optimizer": "official_sgd"},
@@ -148,16 +152,9 @@ class Trainer:
         self.group_names = list(envs.call("group_names")[0])
         width = envs.single_observation_space.shape[0] - GLOBAL_SIGNALS  # type: ignore[index]
         groups = len(self.group_names)
-        policy = PolicyArgs(
-            *(args.observation, width // groups, groups),
-            heads=args.heads,
-            scale=args.scale,
-            head_hidden=args.head_hidden,
-            levels=int(envs.single_action_space.nvec[0]),
-            skip=args.skip,
-            carry_state=args.carry_state,
-            greedy=args.greedy,
-        )
+        shape = {f.name: getattr(args, f.name) for f in dataclasses.fields(PolicyShape)}
+        levels = int(envs.single_action_space.nvec[0])  # type: ignore[attr-defined]
+        policy = PolicyArgs(args.observation, width // groups, groups, levels=levels, **shape)
         self.network = RecurrentPolicy(policy, args.seed)
         if args.cautious:
             start_cautious(self.network, list(envs.call("observation_names")[0]))
@@ -170,8 +167,8 @@ class Trainer:
         Returns:
             The row to log. ``return`` and ``return_std`` are over the copies, ``loss`` and
             ``entropy`` (:class:`PolicyLoss`) means over the policy updates, ``lr_scale`` the mean
-            scale that was played for each group, [0, 1]; ``episodes``, ``env_steps`` (decisions)
-            and ``optimizer_steps`` are what has been played since the training began.
+            level that was played for each group as a share of the highest; ``episodes``,
+            ``env_steps`` (decisions) and ``optimizer_steps`` are of the whole training.
         """
         rng = np.random.default_rng([self.args.seed, self.update])
         self._begin(int(rng.integers(EVAL_SEED)), int(rng.integers(2**31)))

@@ -156,7 +156,7 @@ def make_model(
     else:
         model["n_steps"] = plan.rollout
     if "batches" in run:
-        model["batch_size"] = max(1, plan.rollout * plan.copies // run["batches"])
+        model["batch_size"] = max(2, plan.rollout * plan.copies // run["batches"])
     if "noise" in run:
         groups = envs.action_space.shape[0]  # type: ignore[index]
         model["action_noise"] = NormalActionNoise(np.zeros(groups), np.full(groups, run["noise"]))

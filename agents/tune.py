@@ -154,6 +154,8 @@ class Search:
 def check(args: Args) -> Args:
     """The arguments with the variant as it will be used; SystemExit if one is wrong."""
     cli.check_ranges(args)
+    if args.repeats > args.episodes:
+        raise SystemExit(f"--repeats {args.repeats}: expected <= --episodes, {args.episodes}")
     try:
         check_choice("--family", args.family, SEARCHED)
     except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import inspect
 import os
 import signal
 import sys
@@ -18,9 +19,9 @@ from tyro.constructors import PrimitiveConstructorSpec
 from asg_env.envs.finetune import FinetuneEnv
 from asg_env.envs.setup import EnvSetup
 from asg_env.files import BadFile
-from asg_env.interrupts import WATCH, Work
+from asg_env.interrupts import WATCH, work
 from asg_env.locks import InUse
-from asg_env.ranges import outside
+from asg_env.ranges import outside, ranges_of
 from asg_env.registration import ENTRY_POINTS
 from asg_env.tasks.base import Task
 from asg_env.workers import WorkerDied
@@ -91,9 +92,17 @@ def parse(kind: type[Arguments], argv: Sequence[str], default: Any = None) -> Ar
     """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    args = tyro.cli(kind, args=argv, **({} if default is None else {"default": default}))
+    given = {} if default is None else {"default": default}
+    args = tyro.cli(kind, args=argv, description=_description(kind), **given)
     check_ranges(args)
     return args
+
+
+def _description(kind: type[Any]) -> str:
+    """What ``--help`` begins with: the class's docstring, and the ranges of its numbers."""
+    ranges = [f"--{n.replace('_', '-')} {r}" for n, r in ranges_of(kind).items()]
+    said = [inspect.cleandoc(kind.__doc__ or "")]
+    return "\n\n".join([*said, *([f"Ranges: {'; '.join(ranges)}."] if ranges else [])])
 
 
 def parse_preset(presets: Mapping[str, Arguments], argv: Sequence[str]) -> Arguments:
@@ -195,7 +204,7 @@ def run(
             words after the script's name.
     """
     try:
-        with Work():
+        with work():
             result = main(read_arguments(source, sys.argv[1:]))
     except BaseException as error:
         if (end := ending(error)) is None:

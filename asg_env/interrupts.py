@@ -2,7 +2,7 @@
 
 A script says above its imports whether the same command goes on (``RESUMES = True``) or nothing is
 kept (``False``). From the first import of ``asg_env`` on its signals are handled here; programs
-that say nothing keep their own handling. While :class:`Work` is under way a signal raises
+that say nothing keep their own handling. While :func:`work` is under way a signal raises
 :class:`Interrupted`, so that all is closed in order; before and after it, at a second signal, and
 where closing takes too long, the process ends at once. What is on the disk is whole at any moment.
 """
@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
@@ -111,18 +111,13 @@ def _at_line_start() -> bool:
 WATCH = Watch()
 
 
-class Work:
-    """A ``with`` block in which the signals of a watched script raise :class:`Interrupted`."""
-
-    def __enter__(self) -> None:
-        WATCH.working = True
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+@contextmanager
+def work() -> Iterator[None]:
+    """A block in which the signals of a watched script raise :class:`Interrupted`."""
+    WATCH.working = True
+    try:
+        yield
+    finally:
         WATCH.working = False
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, get_type_hints
 
 MANY = 10**7
@@ -67,7 +66,6 @@ SEED = whole(0, 2**31 - 1)
 """Seeds: what NumPy, PyTorch and Stable-Baselines3 all take."""
 
 
-@lru_cache
 def ranges_of(kind: type) -> dict[str, Range]:
     """The ranges of a dataclass's fields, by name: those that declare one."""
     hints = get_type_hints(kind, include_extras=True).items()

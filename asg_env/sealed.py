@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from asg_env.files import CHECKSUM, BadFile
 from asg_env.writing import write_atomic
 
+INFINITE = ("-Infinity", "Infinity")  # as text: JSON has no such number
 DEEPEST = 50  # lists and objects inside one another: what we write has less than ten
 
 
@@ -43,9 +45,32 @@ def _check_depth(value: Any, left: int) -> None:
             _check_depth(inner, left - 1)
 
 
+def strict(value: Any, nan: str | None = None) -> Any:
+    """The same in JSON's own words: ``nan`` for NaN, "Infinity" and "-Infinity" for those."""
+    if isinstance(value, Mapping):
+        return {key: strict(inner, nan) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(inner, nan) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return nan if math.isnan(value) else INFINITE[value > 0]
+    return value
+
+
+def numbers(value: Any, nan: str | None = None) -> Any:
+    """What :func:`strict` was given; with ``nan`` None, nothing in it was null."""
+    if isinstance(value, dict):
+        return {key: numbers(inner, nan) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [numbers(inner, nan) for inner in value]
+    if value == nan or value in INFINITE:
+        return math.nan if value == nan else float(value)
+    return value
+
+
 def sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON fields with their checksum in the last one."""
-    return {**fields, CHECKSUM: _checksum(fields)}
+    """JSON fields, see :func:`strict`, with their checksum in the last one."""
+    plain = strict(fields)
+    return {**plain, CHECKSUM: _checksum(plain)}
 
 
 def _checksum(fields: Mapping[str, Any]) -> str:

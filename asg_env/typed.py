@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -56,6 +57,8 @@ def _value(hint: Any, value: Any, name: str) -> Any:
             return from_fields(cast(type[Any], hint), value)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+    if hint is float and value in (None, "Infinity", "-Infinity"):  # see sealed.strict
+        return math.nan if value is None else float(value)
     if not _fits(hint, value):
         raise ValueError(f"{name} is {_short(value)}, expected {_said(hint)}")
     return value

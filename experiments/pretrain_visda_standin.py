@@ -92,6 +92,8 @@ def pretrain(data: TensorSplit, args: Args) -> nn.Module:
 
 def main(args: Args) -> None:
     """Train the teacher and write it and the record."""
+    if args.batch_size > args.images:
+        raise SystemExit(f"--batch-size {args.batch_size}: expected <= --images, {args.images}")
     torch.set_num_threads(1)
     main_variant = VARIANTS[None]
     held_out = old_split(main_variant.sizes.retention, main_variant.seed)

@@ -12,7 +12,7 @@ import sys
 import pytest
 from support import REPO
 
-from agents import reinforce, sb3
+from agents import reinforce, sb3, tune
 from asg_env.cli import read_arguments, read_value, run
 from asg_env.learning import ending
 from asg_env.locks import InUse
@@ -210,6 +210,20 @@ def test_episodes_are_of_all_copies_together(episodes, copies, updates):
     assert sb3.resolve(sb3.Args(episodes=episodes)).num_envs == copies
     with pytest.raises(SystemExit, match="--episodes 0: expected >= 1"):
         reinforce.check(reinforce.Args(episodes=0))
+
+
+def test_tune_refuses_more_repeats_than_episodes(tmp_path):
+    args = tune.Args(episodes=2, repeats=4, out=tmp_path / "run")
+    with pytest.raises(SystemExit, match="--repeats 4: expected <= --episodes, 2"):
+        tune.train(args)
+    assert not args.out.exists()
+
+
+def test_help_says_what_numbers_may_be(capsys):
+    with pytest.raises(SystemExit):
+        read_arguments(tune.Args, ["--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--repeats >= 1 and <= 10000000" in said
 
 
 SCRIPTS = {

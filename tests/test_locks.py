@@ -75,9 +75,9 @@ def test_a_forked_child_does_not_hold_it(tmp_path):
 
 def test_a_run_that_is_going_on_is_not_opened(tmp_path):
     with only_run(tmp_path, {"a": 1}):
-        with pytest.raises(InUse, match=r"^--out .* is being written by process"):
-            with only_run(tmp_path, {"a": 1}):
-                pass
+        second = only_run(tmp_path, {"a": 1})
+        with pytest.raises(InUse, match=r"^--out .* is being written by process"), second:
+            pass
     with only_run(tmp_path, {"a": 1}):
         pass
     with pytest.raises(SystemExit, match="holds a run with a=1"), only_run(tmp_path, {"a": 2}):

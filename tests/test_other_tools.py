@@ -164,6 +164,7 @@ def test_skrl_trains(tmp_path):
     agent.cfg.experiment.__dict__.update(folder)
     before = agent.policy.net.weight.clone()
     options = {"timesteps": 3 * STEPS, "headless": True, "disable_progressbar": True}
+    options["close_environment_at_exit"] = False
     SequentialTrainer(cfg=options, env=env, agents=agent).train()
     assert torch.isfinite(agent.policy.net.weight).all()
     assert not torch.equal(agent.policy.net.weight, before)

@@ -21,9 +21,9 @@ class Measurement(NamedTuple):
     ``window`` describes the window since the last decision, ``probe`` the weights after it,
     ``progress`` is steps done / budget and ``lr_scale`` (G,) the scales that were in force.
 
-    ``steps``: optimizer steps of the window, 0 if nothing was trained. ``left``: decisions to come. ``ce_before``,
-    ``ce_start``: CE of the window before and of the first, nats. ``start_scale``: LR scale that the
-    episode started with.
+    ``steps``: optimizer steps of the window, 0 if nothing was trained. ``left``: decisions to come.
+    ``ce_before``, ``ce_start``: CE of the window before and of the first, nats. ``start_scale``: LR
+    scale that the episode started with.
     """
 
     window: WindowStats

@@ -167,7 +167,9 @@ class Resolved(Arguments):
     def drawn(self, values: Mapping[str, Any]) -> Resolved:
         """The same with values that a context drew; ValueError if it draws others."""
         if set(values) - set(self.context or ()):
-            raise ValueError(f"{', '.join(values)} were drawn, which context={self.context!r} is not about")
+            raise ValueError(
+                f"{', '.join(values)} were drawn, which context={self.context!r} is not about"
+            )
         return dataclasses.replace(self, context=None, **values) if values else self
 
     # -- what the names mean ----------------------------------------------------------------------

@@ -32,7 +32,7 @@ class PlainSpec(gym.Env[np.ndarray, np.ndarray]):
 
     _spec: EnvSpec | None = None
 
-    @property  # type: ignore[override]
+    @property
     def spec(self) -> EnvSpec | None:
         """What ``gymnasium.make`` made it of."""
         return self._spec

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from asg_env.data.names import shown
 from asg_env.control.actions import LOWEST
+from asg_env.data.names import shown
 from asg_env.envs.ledger import Ledger
 
 SIZE = (9.6, 5.4)  # inches
@@ -123,7 +123,10 @@ def render_ansi(groups: Sequence[str], episode: Ledger, title: str) -> str:
     head = f"{'step':>7} {'reward':>8} {'CE':>7} {'KL':>7} {'Phi':>7}  " + " ".join(groups)
     lines = [shown(title), head]
     for row in episode.history:
-        scales = " ".join(f"{s:{len(g)}.{3 if 0 < s < 0.1 else 2}f}" for s, g in zip(row["scales"], groups, strict=True))
+        scales = " ".join(
+            f"{s:{len(g)}.{3 if 0 < s < 0.1 else 2}f}"
+            for s, g in zip(row["scales"], groups, strict=True)
+        )
         numbers = f"{row['valid_ce']:7.3f} {row['valid_kl']:7.3f} {row['phi']:7.3f}"
         lines.append(f"{row['steps']:7d} {row['reward']:8.3f} {numbers}  {scales}")
     if episode.error:

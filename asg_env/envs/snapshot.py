@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from asg_env.files import BadFile, read_tensors, write_tensors
-from asg_env.sealed import parse_json
+from asg_env.sealed import numbers, parse_json, strict
 from asg_env.tasks.base import Task
 
 PORTABLE = ("device", "threads")  # arguments under other values of which it may be loaded
@@ -29,7 +29,7 @@ class Snapshot(NamedTuple):
 
 def write_snapshot(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
     """Write a snapshot, whole or not at all."""
-    metadata = {"format": FORMAT, "state": json.dumps(snapshot.state)}
+    metadata = {"format": FORMAT, "state": json.dumps(strict(snapshot.state, "NaN"))}
     write_tensors(path, snapshot.tensors, metadata)
 
 
@@ -47,7 +47,7 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
             f"{FORMAT!r}, found {metadata.get('format')!r}; write one with env.unwrapped.save(path)"
         )
     state = parse_json(metadata.get("state", ""), f"the state in {os.fspath(path)!r}")
-    return Snapshot(tensors, state)
+    return Snapshot(tensors, numbers(state, "NaN"))
 
 
 def packed(snapshot: Snapshot) -> tuple[bytes, dict[str, Any]]:

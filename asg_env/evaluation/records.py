@@ -19,7 +19,7 @@ import numpy as np
 from asg_env.arguments import json_arguments
 from asg_env.files import BadFile
 from asg_env.policies.base import Identity
-from asg_env.sealed import sealed, unsealed, whole_lines
+from asg_env.sealed import numbers, sealed, unsealed, whole_lines
 from asg_env.typed import from_fields
 from asg_env.writing import append_lines
 
@@ -112,7 +112,8 @@ class Record:
             BadFile: the line is none, or is not as it was written.
         """
         with _blamed_on(where):
-            return from_fields(Record, _upgraded(unsealed(line, "it")))
+            record = from_fields(Record, _upgraded(unsealed(line, "it")))
+            return dataclasses.replace(record, evaluations=numbers(record.evaluations))
 
     def check_whole(self) -> None:
         """Raise ValueError if its parts do not belong together."""

@@ -13,7 +13,13 @@ from asg_env.evaluation.play import Watch, run_episode
 from asg_env.evaluation.records import Record
 from asg_env.trust import check_arguments, check_module
 
-NEWER = ("dataset", "problem", "losses", "agent", "context")  # fields that records of older versions lack
+NEWER = (
+    "dataset",
+    "problem",
+    "losses",
+    "agent",
+    "context",
+)  # fields that records of older versions lack
 
 
 class _Replayed:

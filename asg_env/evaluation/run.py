@@ -181,7 +181,9 @@ class Run:
             fits &= row.outcome is None or len(row.outcome.lr_scale) == groups
             if not fits or (row.outcome is None) != (k == 0):
                 raise DamagedRun(f"{self.metrics}, line {k + 1} is no row of this run")
-        if self.rows[-1].steps != info["steps"] or self.rows[-1].losses != info["losses"]:
+        if self.rows[-1].steps != info["steps"] or repr(self.rows[-1].losses) != repr(
+            info["losses"]
+        ):
             raise DamagedRun(f"{self.metrics} and {self.snapshot.name} are of different runs")
 
     def _recall(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from asg_env.board import Board
@@ -38,13 +37,8 @@ class Log:
     def __enter__(self) -> Log:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._board.__exit__(kind, error, traceback)
+    def __exit__(self, *error: object) -> None:
+        self._board.__exit__(*error)
 
     def last(self) -> dict[str, Any]:
         """The last row; empty if there is none."""

@@ -16,9 +16,9 @@ from asg_env.ranges import Range, whole
 class UpdateArgs:
     """The switches of an update."""
 
-    updates: Annotated[int, whole(1)] = 260
+    updates: Annotated[int, whole(1)] = 150
     """Meta-training episodes of each environment copy."""
-    lr: Annotated[float | None, Range(above=0, at_most=1e6)] = None
+    lr: Annotated[float | None, Range(above=0, at_most=1e6)] = 0.01
     """Learning rate of the policy; None: 4e-3 * (260 / updates) ** 0.6, because few updates have
     to go far: 4e-3 for 260, 2e-2 for 16."""
     anneal: bool = True
@@ -35,7 +35,7 @@ class UpdateArgs:
     per_step_credit: bool = True
     """Weigh each decision by its own return; False: the official quirk, where a broadcast weighs
     all of them by the mean return."""
-    floor: Annotated[float, Range(at_most=0, infinite=True)] = -float("inf")
+    floor: Annotated[float, Range(at_most=0, infinite=True)] = -0.5
     """What an episode can lose at most: its return so far counts as this where it lies below, so
     that a crash costs no more than any other failure."""
     entropy: Annotated[float, Range(at_least=0, at_most=1e6)] = 0.0
@@ -45,6 +45,8 @@ class UpdateArgs:
 
 
 PAPER = UpdateArgs(
+    updates=260,
+    floor=-float("inf"),
     lr=7e-4,
     optimizer="sgd",
     gamma=0.0,

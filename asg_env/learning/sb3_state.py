@@ -25,7 +25,7 @@ from torch import Tensor
 from asg_env.files import BadFile, check_finite, read_tensors, write_tensors
 from asg_env.learning.checkpoint import FILE
 from asg_env.ranges import whole
-from asg_env.sealed import parse_json
+from asg_env.sealed import parse_json, strict
 from asg_env.typed import LARGEST, from_fields
 
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")  # of the algorithm
@@ -75,7 +75,7 @@ def write_state(model: BaseAlgorithm, folder: Path, update: int, notes: dict[str
         "action_rng": model.action_space.np_random.bit_generator.state,
     }
     tensors = {k: torch.as_tensor(v) for k, v in (*_arrays(model), *_globals())}
-    write_tensors(folder / FILE, tensors | _weights(model), {"state": json.dumps(state)})
+    write_tensors(folder / FILE, tensors | _weights(model), {"state": json.dumps(strict(state))})
     _drop_copies(folder, {i for i, (_, playing) in enumerate(copies) if playing}, update)
 
 

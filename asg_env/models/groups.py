@@ -102,8 +102,13 @@ def student_groups(
 def _table(
     network: nn.Module, classifier: str, groups: GroupsLike | None, size: int
 ) -> Mapping[str, Sequence[str]]:
-    if groups is None:
-        return default_groups(network, classifier, size)
+    return (
+        default_groups(network, classifier, size) if groups is None else as_table(network, groups)
+    )
+
+
+def as_table(network: nn.Module, groups: GroupsLike) -> Mapping[str, Sequence[str]]:
+    """The groups of a network as a mapping; ValueError if they are none."""
     made = load_attribute(groups, "groups") if isinstance(groups, str) else groups
     table = made(network) if callable(made) else made
     if not isinstance(table, Mapping):

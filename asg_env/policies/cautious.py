@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ def start_cautious(network: RecurrentPolicy, names: Sequence[str]) -> None:
         names: of the observation.
     """
     args = network.args
-    head = network.heads[0][-1]
+    head: Any = list(network.heads[0].children())[-1]
     signals = [name.partition("/")[0] for name in names]
     own = list(dict.fromkeys(signals[GLOBAL_SIGNALS:])).index("step_ratio")
     memory = GLOBAL_SIGNALS * args.hidden

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,9 +28,30 @@ PLACE = 2.0  # scale of the two numbers that tell a shared head which group it d
 State = tuple[Tensor, Tensor]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PolicyShape:
+    """How a policy network is built, and how it acts; the defaults are ours."""
+
+    heads: Literal["separate", "shared"] = "shared"
+    """``separate``: a head for each layer group (paper). ``shared``: one for all, which also sees
+    the group's relative depth, and so fits any number of groups."""
+    scale: Literal["categorical", "ordinal"] = "ordinal"
+    """``categorical``: a logit for each level (paper). ``ordinal``: a mean and a width for each
+    group, the levels' probabilities follow a Gaussian: neighbouring levels learn together."""
+    head_hidden: Annotated[int, whole(0, 10_000)] = 0
+    """Width of the hidden layer of each head; 0: linear (paper)."""
+    skip: bool = True
+    """Each head also sees the global signals themselves (paper: only the LSTMs' outputs)."""
+    carry_state: bool = True
+    """Carry the LSTM state from decision to decision; False: the official quirk, every decision
+    starts from zero."""
+    greedy: bool = True
+    """Deploy the policy without exploring; False: sampled (paper)."""
+
+
 @dataclass(frozen=True)
-class PolicyArgs:
-    """What a policy network is made of."""
+class PolicyArgs(PolicyShape):
+    """What a policy network is made of; the defaults are the paper's."""
 
     observation: str
     """Name of the observation set that it reads."""
@@ -42,21 +63,9 @@ class PolicyArgs:
     """Discrete LR scales."""
     hidden: Annotated[int, whole(1)] = 20
     """Hidden size of each LSTM (paper)."""
-    heads: Literal["separate", "shared"] = "separate"
-    """``separate``: one head for each layer group (paper). ``shared``: one head for all, which also
-    sees the group's relative depth, and so fits any number of groups."""
-    scale: Literal["categorical", "ordinal"] = "categorical"
-    """``categorical``: a logit for each level (paper). ``ordinal``: a mean and a width for each
-    group, the levels' probabilities follow a Gaussian: neighbouring levels learn together."""
-    head_hidden: Annotated[int, whole(0)] = 0
-    """Width of a hidden layer in each head; 0: linear (paper)."""
-    skip: bool = False
-    """Each head also sees the global signals themselves, not only the LSTMs' outputs."""
-    carry_state: bool = True
-    """Carry the LSTM state from decision to decision; False: the official quirk, every decision
-    starts from zero."""
-    greedy: bool = True
-    """How it is deployed: without exploring; False: sampled (paper)."""
+    heads: Literal["separate", "shared"] = field(default="separate", kw_only=True)
+    scale: Literal["categorical", "ordinal"] = field(default="categorical", kw_only=True)
+    skip: bool = field(default=False, kw_only=True)
     critic: bool = False
     """It also estimates values, with the paper's critic, which REINFORCE does not use. Needs
     separate heads."""

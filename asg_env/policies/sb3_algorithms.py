@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from asg_env.ranges import Range, whole
 from asg_env.registry import check_choice
 
 
@@ -79,8 +80,19 @@ class Values(NamedTuple):
     network: dict[str, Any]
 
 
-LOWEST = {"episodes": 1, "batches": 1, "hidden": 1, "layers": 0, "warmup": 0, "replays": 1}
-"""The least values of what SB3 does not check."""
+SHARE, WEIGHT = Range(at_least=0, at_most=1), Range(at_least=0, at_most=1e6)
+RANGES: dict[str, Range] = {
+    **dict.fromkeys(("episodes", "batches", "n_critic_updates"), whole(1)),
+    **dict.fromkeys(("n_epochs", "policy_delay", "replays"), whole(1, 10_000)),
+    **dict.fromkeys(("hidden", "lstm_hidden_size"), whole(1, 10_000)),
+    **{"batch_size": whole(2), "layers": whole(0, 100), "warmup": whole(0)},
+    **dict.fromkeys(("gamma", "gae_lambda", "tau"), SHARE),
+    **dict.fromkeys(("ent_coef", "vf_coef", "noise"), WEIGHT),
+    **dict.fromkeys(("learning_rate", "clip_range", "target_kl"), Range(above=0, at_most=1e6)),
+    "max_grad_norm": Range(above=0, infinite=True),
+    "log_std_init": Range(at_least=-20, at_most=2),
+}
+"""What each number may be."""
 
 
 def _cast(name: str, value: Any, default: Any) -> Any:
@@ -89,14 +101,28 @@ def _cast(name: str, value: Any, default: Any) -> Any:
         check_choice(name, str(value), ("True", "False"))
         return str(value) == "True"
     if isinstance(default, str):
-        return str(value)
+        return _entropy(name, str(value))
+    allowed = RANGES[name]
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or (isinstance(default, int) and value != int(value)):
-        kind = "a whole number" if isinstance(default, int) else "a number"
+    if not number or (allowed.whole and not float(value).is_integer()):
+        kind = "a whole number" if allowed.whole else "a number"
         raise ValueError(f"--hyperparameters {name} {value!r}: expected {kind}")
-    if value < LOWEST.get(name, value):
-        raise ValueError(f"--hyperparameters {name} {value!r}: expected >= {LOWEST[name]}")
-    return type(default)(value)
+    value = type(default)(value)
+    if value not in allowed:
+        raise ValueError(f"--hyperparameters {name} {value!r}: expected {allowed}")
+    return value
+
+
+def _entropy(name: str, text: str) -> str:
+    """SAC's weight of the entropy: a number, or learned, from a first value on."""
+    try:
+        learned = text.startswith("auto")
+        first = 1.0 if text == "auto" else float(text.removeprefix("auto_"))
+        if first in RANGES[name] and (first or not learned):
+            return text
+    except ValueError:
+        pass
+    raise ValueError(f"--hyperparameters {name} {text!r}: expected 'auto', 'auto_0.1' or a number")
 
 
 # -- settings that several rows share --------------------------------------------------------------

@@ -138,7 +138,8 @@ def plot_learning(metrics: Sequence[dict[str, Any]], records: Sequence[Record], 
 
 def highest_scale(records: Sequence[Record]) -> float:
     """The largest LR scale that the records' actions could set, or did."""
-    known = [ACTIONS[k].highest for r in records if (k := r.kwargs.get("action")) in ACTIONS]
+    kinds = {str(r.kwargs.get("action")) for r in records}
+    known = [ACTIONS[kind].highest for kind in kinds if kind in ACTIONS]
     return max([1.0, *known, *(np.max(r.lr_scales) for r in records if r.lr_scales)])
 
 
@@ -251,7 +252,9 @@ def plot_run(record: Record, evaluations: Sequence[Evaluation], selected: str, p
 
     figure = Figure((8, 6), 120, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    mesh = draw_scales(lower, record.groups, np.array(record.steps), record.lr_scales, highest_scale([record]))
+    mesh = draw_scales(
+        lower, record.groups, np.array(record.steps), record.lr_scales, highest_scale([record])
+    )
     lower.set(xlabel="optimizer step", ylabel="layer group", xlim=(0, record.steps[-1]))
     figure.colorbar(mesh, ax=lower, label="LR / base LR", pad=0.01)
     _draw_evaluations(upper, evaluations, selected)

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
-from asg_env.models.groups import GroupsLike, default_groups, parameters_at
+from asg_env.models.groups import GroupsLike, as_table, default_groups, parameters_at
 
 
 def param_groups(
@@ -27,7 +27,7 @@ def param_groups(
     Raises:
         ValueError: a path that is not there; a trainable parameter in no group or in two.
     """
-    table = dict(groups) if groups is not None else _with_head(model, size)  # type: ignore[call-overload]
+    table = _with_head(model, size) if groups is None else as_table(model, groups)
     found, seen = [], dict[int, str]()
     for name, paths in table.items():
         params = [p for path in paths for p in parameters_at(model, path) if p.requires_grad]
@@ -100,8 +100,8 @@ def layers_of(optimizer: Optimizer, names: Sequence[str] | None) -> Layers:
         raise TypeError(f"optimizer={optimizer!r}: expected a torch.optim.Optimizer")
     if isinstance(optimizer, LBFGS):
         raise TypeError(
-            f"{type(optimizer).__name__} needs a closure and searches its own step: take SGD, AdamW "
-            "or another optimizer that steps without one"
+            f"{type(optimizer).__name__} needs a closure and searches its own step: take SGD, "
+            "AdamW or another optimizer that steps without one"
         )
     groups = optimizer.param_groups
     labels = list(names) if names is not None else _names(groups)
@@ -121,8 +121,9 @@ def layers_of(optimizer: Optimizer, names: Sequence[str] | None) -> Layers:
         if label not in kept:
             kept.append(label)
             params.append([])
-        place.append(kept.index(label))
-        params[place[-1]] += trained
+        index = kept.index(label)
+        place.append(index)
+        params[index] += trained
     if not kept:
         raise ValueError("the optimizer has no trainable parameter: requires_grad is False for all")
     return Layers(kept, params, place, [_base(group) for group in groups])

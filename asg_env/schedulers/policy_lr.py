@@ -27,9 +27,9 @@ KL_SIGNALS = ("kl", "kl_share")
 class PolicyLR:
     """Sets the learning rate of each layer group at every window, as the environment does.
 
-    Call :meth:`step` with the loss after each ``optimizer.step()``; a step that AMP's ``GradScaler``
-    skipped does not count. Learning rates are relative to those that the optimizer was given: the
-    policy starts at a share of them (``start_scale``) and finds its way from there.
+    Call :meth:`step` with the loss after each ``optimizer.step()``; a step that AMP's
+    ``GradScaler`` skipped does not count. Learning rates are relative to those that the optimizer
+    was given: the policy starts at a share of them (``start_scale``) and finds its way from there.
 
     Args:
         optimizer: any that steps without a closure, one param group for each layer group, or
@@ -40,7 +40,7 @@ class PolicyLR:
         total_steps: optimizer steps of the whole run.
         window: optimizer steps of one decision; None: a twentieth of the run.
         groups: a name for each param group, in forward order; param groups of one name are one
-            layer group. None: the param groups' ``"name"`` where all have one, else each for itself.
+            layer group. None: the param groups' ``"name"`` where all have one, else each is one.
         start_scale: learning rate before the first decision, as a share of the optimizer's, > 0;
             None: the policy's, or .1.
         seed: of what the policy draws, if it draws.
@@ -114,8 +114,8 @@ class PolicyLR:
         kl = torch.as_tensor(0.0 if self._kl is None else self._kl)
         if self._needs_kl and self._kl is None:
             raise ValueError(
-                f"policy {self.policy.name!r} sees the KL to a frozen network: call observe(kl=...) "
-                "in every step, or take a policy of observation='loop'"
+                f"policy {self.policy.name!r} sees the KL to a frozen network: call "
+                "observe(kl=...) in every step, or take a policy of observation='loop'"
             )
         device = self._meter.params[0].device
         values = [torch.as_tensor(v, dtype=torch.float32, device=device) for v in (loss, kl)]
@@ -161,7 +161,9 @@ class PolicyLR:
 
     def _end_window(self) -> None:
         window = self._meter.end()
-        observation = self._observer.observe(self._measured(window, self.windows[self.decision - 1]))
+        observation = self._observer.observe(
+            self._measured(window, self.windows[self.decision - 1])
+        )
         self._losses = (self._losses[0], window.ce)
         if self.decision < len(self.windows):
             self._decide(observation)

@@ -8,7 +8,7 @@ from sb3_support import TINY
 
 from agents import sb3
 from asg_env.learning.sb3_updates import Linear
-from asg_env.policies.sb3_algorithms import ALGORITHMS
+from asg_env.policies.sb3_algorithms import ALGORITHMS, RANGES
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
@@ -20,6 +20,8 @@ def test_each_hyperparameter_exists_and_is_explained(algo):
     assert set(row.network) <= network
     for part in (row.run, row.model, row.network):
         assert all(len(setting.why) > 3 for setting in part.values())
+        numbers = {n for n, s in part.items() if type(s.value) in (int, float)}
+        assert numbers <= set(RANGES)
     assert row.model["gamma"].value == 1
 
 
@@ -50,6 +52,16 @@ def test_the_learning_rate_falls_from_the_first_update_to_the_last():
         ({"hyperparameters": {"n_epochs": 2.5}}, "n_epochs 2.5: expected a whole number"),
         ({"hyperparameters": {"gamma": "high"}}, "gamma 'high': expected a number"),
         ({"hyperparameters": {"linear": 3}}, "linear='3': expected one of True, False"),
+        *(
+            ({"hyperparameters": {name: value}}, f"{name} .*: expected >")
+            for name, value in (
+                *(("learning_rate", float("nan")), ("learning_rate", -1), ("clip_range", 0)),
+                *(("n_epochs", 0), ("n_epochs", 10**12), ("episodes", 10**9), ("hidden", 0)),
+                *(("gamma", 2), ("ent_coef", float("inf"))),
+            )
+        ),
+        ({"algo": "sac", "hyperparameters": {"ent_coef": "soft"}}, "ent_coef 'soft': expected"),
+        ({"algo": "sac", "hyperparameters": {"ent_coef": "auto_0"}}, "ent_coef 'auto_0': expected"),
         ({"episodes": 0}, "--episodes 0: expected >= 1"),
         ({"num_envs": 0}, "--num-envs 0: expected >= 1"),
         ({"seed": -1}, "--seed -1: expected >= 0"),

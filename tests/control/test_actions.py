@@ -43,7 +43,7 @@ def test_exponents_are_powers_of_ten_and_bounds_hold():
     [("log", [7, 0]), ("log", [-1, 0]), ("log", [0.5, 0]), ("log_continuous", [1.1, 0])],
 )
 def test_actions_outside_are_refused(name, action):
-    with pytest.raises(ValueError, match="out of range|whole numbers"):
+    with pytest.raises(ValueError, match=r"out of range|whole numbers"):
         ACTIONS[name].scales(action, np.ones(2), GROUPS)
 
 

@@ -24,7 +24,6 @@ from asg_env.policies.recurrent import (
     save_policy,
 )
 from asg_env.tasks.visda import read_visda
-from asg_env.writing import drop_leftovers
 from experiments import finetune
 
 
@@ -144,14 +143,6 @@ def test_tensorboard_has_each_moment_once(whole, tmp_path, monkeypatch):
     assert curves["test/retention"] == curves["inner_valid/ce"] == EVALUATED
     for name in ("reward", "rewards/proxy_valid", "lr_scale/fc_new"):
         assert curves[name][-7:] == STEPS[1:]
-
-
-def test_what_a_kill_left_half_written_is_removed(tmp_path):
-    mine, other = tmp_path / ".student.safetensors.abc_1234", tmp_path / ".student.safetensors.mine"
-    for path in (mine, other):
-        path.write_text("")
-    drop_leftovers(tmp_path / "student.safetensors")
-    assert list(tmp_path.iterdir()) == [other]
 
 
 @pytest.mark.parametrize("damage", ["snapshot", "metrics", "missing metrics", "policy"])

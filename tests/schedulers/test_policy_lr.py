@@ -220,7 +220,7 @@ def test_param_groups_of_one_name_are_one_layer_group(policy):
 
 def test_what_cannot_work_is_refused(policy):
     net = Net()
-    with pytest.raises(TypeError, match="expected a torch.optim.Optimizer"):
+    with pytest.raises(TypeError, match=r"expected a torch\.optim\.Optimizer"):
         PolicyLR(net, policy, 10)
     with pytest.raises(TypeError, match="needs a closure"):
         PolicyLR(torch.optim.LBFGS(net.parameters()), policy, 10)
@@ -241,7 +241,7 @@ def test_what_cannot_work_is_refused(policy):
     frozen = Net().requires_grad_(False)
     with pytest.raises(ValueError, match="no trainable parameter"):
         PolicyLR(torch.optim.SGD(frozen.parameters(), lr=0.1), policy, 10)
-    with pytest.raises(ValueError, match="'head.weight' is in no group"):
+    with pytest.raises(ValueError, match=r"'head\.weight' is in no group"):
         param_groups(net, {"first": ["first"], "second": ["second"]})
     with pytest.raises(ValueError, match="is in group 'again' and in 'first'"):
         param_groups(net, {"first": ["first"], "again": ["first"], "rest": ["second", "head"]})
