@@ -1,6 +1,7 @@
 """Tune a family of schedules by random search: the experience of a learned policy, no learning.
 
     python agents/tune.py --family constant_vector            # one of asg_env/policies/families.py
+    python agents/tune.py --family step_ratio --env ASG-DigitsContext-v0    # or of rivals.py there
     python experiments/finetune.py --policy runs/tune         # deploy what was found
 
 Half of the episodes go to random candidates, which all play the same few seeds of the training
@@ -30,7 +31,8 @@ from asg_env.cli import EnvKwargs
 from asg_env.envs.finetune import FinetuneEnv
 from asg_env.envs.setup import EnvSetup
 from asg_env.learning.run_folder import only_run
-from asg_env.policies.families import FAMILIES, TunedPolicy
+from asg_env.policies.families import TunedPolicy
+from asg_env.policies.rivals import SEARCHED, RivalPolicy, candidate
 from asg_env.ranges import SEED, whole
 from asg_env.registry import check_choice
 from asg_env.reports.trainings import SEARCH, Candidate, read_search
@@ -38,7 +40,8 @@ from asg_env.sealed import line_of
 from asg_env.writing import append_lines, keep_lines
 
 OWN_OPTIONS = {  # arguments of the environment that --env-kwargs may not set
-    "action": "schedules set continuous scales",
+    "action": "the family sets it",
+    "observation": "the family sets it",
     "variant": "--variant chooses it",
 }
 
@@ -48,7 +51,7 @@ class Args:
     """Tune a family of schedules by random search."""
 
     family: str = "constant_vector"
-    """A key of FAMILIES in asg_env/policies/families.py."""
+    """A key of FAMILIES in asg_env/policies/families.py, or of RIVALS in rivals.py there."""
     env: str = "ASG-Digits-v0"
     """Environment id."""
     env_kwargs: EnvKwargs = field(default_factory=dict)
@@ -67,7 +70,7 @@ class Args:
     """Candidates that the second half is played with."""
 
 
-def play(env: FinetuneEnv, policy: TunedPolicy, seed: int) -> tuple[float, int]:
+def play(env: FinetuneEnv, policy: TunedPolicy | RivalPolicy, seed: int) -> tuple[float, int]:
     """The undiscounted return of one episode, and its optimizer steps."""
     observation, _ = env.reset(seed=seed)
     policy.begin(env.group_names, env.observation_names, seed)
@@ -111,7 +114,7 @@ class Search:
 
     def _draw(self, number: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.args.seed, number])
-        return FAMILIES[self.args.family].draw(rng, len(self.env.group_names))
+        return SEARCHED[self.args.family].draw(rng, len(self.env.group_names))
 
     def _seeds(self, half: int) -> list[int]:
         rng = np.random.default_rng([self.args.seed, 10**6, half])
@@ -143,10 +146,9 @@ class Search:
         append_lines(self.path, line_of(dataclasses.asdict(self.done[-1])))
         return self.done[-1]
 
-    def policy(self, parameters: dict[str, Any]) -> TunedPolicy:
+    def policy(self, parameters: dict[str, Any]) -> TunedPolicy | RivalPolicy:
         """A candidate as a policy."""
-        family = self.args.family
-        return TunedPolicy(family, parameters, len(self.env.group_names), f"tuned {family}")
+        return candidate(self.args.family, parameters, len(self.env.group_names))
 
 
 def check(args: Args) -> Args:
@@ -155,19 +157,19 @@ def check(args: Args) -> Args:
     if args.repeats > args.episodes:
         raise SystemExit(f"--repeats {args.repeats}: expected <= --episodes, {args.episodes}")
     try:
-        check_choice("--family", args.family, FAMILIES)
+        check_choice("--family", args.family, SEARCHED)
     except ValueError as error:
         raise SystemExit(str(error)) from error
     cli.refuse_env_kwargs(args.env_kwargs, OWN_OPTIONS)
     return cli.fit_variants(args, cli.check_env(EnvSetup(args.env, args.env_kwargs)).task)
 
 
-def train(args: Args) -> TunedPolicy:
+def train(args: Args) -> TunedPolicy | RivalPolicy:
     """Search, or go on with it, and write the winner."""
     torch.set_num_threads(1)
     args = check(args)
     setup = EnvSetup(args.env, args.env_kwargs).updated(variant=args.variant)
-    env = cli.check_env(setup.updated(**TunedPolicy(args.family, {}, 0, args.family).env_kwargs))
+    env = cli.check_env(setup.updated(**candidate(args.family, {}, 0).env_kwargs))
     with only_run(args.out, dataclasses.asdict(args)):
         search = Search(args, env)
         winner = search.run()

@@ -24,6 +24,7 @@ class WindowStats(NamedTuple):
     directions, else None: ``alignment`` (G,), the cosine of this window's weight change and the
     last one's, 0 where there is none; ``gradient_noise`` (G,) in [0, 1], one less the squared norm
     of the mean gradient over the mean squared norm of a step's (0: all steps agree).
+    ``weight_norm`` (G,): norm of the weights before the window; None: not known.
     """
 
     ce: float
@@ -35,6 +36,7 @@ class WindowStats(NamedTuple):
     loss_spread: float = 0.0
     alignment: np.ndarray | None = None
     gradient_noise: np.ndarray | None = None
+    weight_norm: np.ndarray | None = None
 
 
 class Probe(NamedTuple):
@@ -110,15 +112,15 @@ class Meter:
     def end(self) -> WindowStats:
         """What the window did."""
         moves = list(torch._foreach_sub(self.params, self._before))
-        moved = self._norms(moves)
-        ratio = moved / self._norms(self._before).clamp_min(NEARLY_ZERO)
+        moved, before = self._norms(moves), self._norms(self._before).clamp_min(NEARLY_ZERO)
+        ratio = moved / before
         losses, norms = torch.stack(self._losses), torch.stack(self._gradients)
         ce, kl, *penalty = losses.mean(0).tolist()
         ends = torch.stack([end for p in self.params for end in p.aminmax()])  # NaN if one is
         finite = bool(torch.isfinite(ends).all()) and bool(torch.isfinite(losses).all())
         spread = losses[:, 0].std(correction=0) / losses[:, 0].mean().clamp_min(NEARLY_ZERO)
         stats = WindowStats(ce, kl, _array(norms.mean(0)), _array(ratio), finite, *penalty)
-        stats = stats._replace(loss_spread=float(spread))
+        stats = stats._replace(loss_spread=float(spread), weight_norm=_array(before))
         if not self.directions:
             return stats
         alignment, noise = self._alignment(moves, moved), self._noise(norms)

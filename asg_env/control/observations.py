@@ -230,6 +230,25 @@ DIRECTIONS = (
         directions=True,
     ),
 )
+
+
+def relative_gradient(measurement: Measurement) -> np.ndarray:
+    """The signal of this name, (G,); 0 where the norm of the weights is not known."""
+    window = measurement.window
+    if window.weight_norm is None:
+        return np.zeros_like(window.grad_norm)
+    return log_unit(window.grad_norm / window.weight_norm, -5, 3)
+
+
+RELATIVE_GRADIENT = Signal(
+    name="relative_gradient",
+    formula="log10 of the mean gradient norm over |w_before|, 1e-5..1e3 -> 0..1",
+    low=0,
+    high=1,
+    source="Auto-RGN, Lee et al., 2023",
+    value=relative_gradient,
+    per_group=True,
+)
 LOG_LR = Signal(
     name="log_lr",
     formula="log10(LR / LR at the start) / 3",
@@ -266,7 +285,7 @@ OBSERVATIONS: Registry[Sequence[Signal]] = Registry("observation", (), check=_ch
 """``paper``: the paper's 5 + G raw numbers. ``layerwise``: the same and four more per group.
 ``relative``: what does not depend on the size of learning rates and weights, and so tells nothing
 of the base learning rate. ``loop``: the same as far as any training loop has it, without a teacher
-and without features."""
+and without features. ``rgn``: what Auto-RGN sets relative learning rates by."""
 OBSERVATIONS.register("paper", (*GLOBAL, LR_SCALE))
 OBSERVATIONS.register("layerwise", (*GLOBAL, *LAYERWISE, LR_SCALE))
 _DRIFT, _FEATURE_KL = LAYERWISE[2:]
@@ -277,6 +296,7 @@ OBSERVATIONS.register(
 OBSERVATIONS.register(
     "loop", (*RELATIVE_GLOBAL, LOSS_SPREAD, STEP_RATIO, *DIRECTIONS, _DRIFT, LOG_LR)
 )
+OBSERVATIONS.register("rgn", (RELATIVE_GLOBAL[2], RELATIVE_GRADIENT))
 
 
 class Observer:

@@ -15,6 +15,7 @@ from asg_env.policies.families import load_tuned
 from asg_env.policies.files import blamed_on_version
 from asg_env.policies.official import SUFFIXES
 from asg_env.policies.recurrent import LearnedPolicy, load_policy
+from asg_env.policies.rivals import RIVALS, load_rival, rival_policy
 from asg_env.policies.schedules import SCHEDULES, SchedulePolicy
 from asg_env.registry import Registry
 from asg_env.sealed import parse_json, read_object
@@ -29,8 +30,8 @@ def load(name: str | Path, greedy: bool | None = None, trust: Collection[str] = 
     """The policy of a name.
 
     Args:
-        name: a key of SCHEDULES, or the folder or a file of a policy. A folder that is named like
-            a schedule is ``./NAME``.
+        name: a key of SCHEDULES or of RIVALS, or the folder or a file of a policy. A folder that is
+            named like one of them is ``./NAME``.
         greedy: a learned policy does not explore; False: it samples, and its name says so. None:
             as it was made for.
         trust: modules that a policy's file may name, as its loader or in the environment's
@@ -44,10 +45,13 @@ def load(name: str | Path, greedy: bool | None = None, trust: Collection[str] = 
     """
     if name in SCHEDULES:
         return SchedulePolicy(str(name))
+    if name in RIVALS:
+        return rival_policy(str(name))
     path = Path(name)
     if not str(name) or not (path.exists() or path.with_suffix(".safetensors").exists()):
         raise ValueError(
-            f"{str(name)!r} is no schedule and no file; the schedules are {', '.join(SCHEDULES)}; "
+            f"{str(name)!r} is no schedule and no file; the schedules are {', '.join(SCHEDULES)}, "
+            f"the rivals {', '.join(RIVALS)}; "
             "agents/reinforce.py and agents/sb3.py write a folder with a learned policy"
         )
     policy = _loader(path, trust)(path, greedy, path.resolve().name if path.is_dir() else path.stem)
@@ -108,6 +112,10 @@ def _family(path: Path, greedy: bool | None, name: str) -> Policy:
     return load_tuned(description_path(path))
 
 
+def _rival(path: Path, greedy: bool | None, name: str) -> Policy:
+    return load_rival(description_path(path))
+
+
 def _schedule(path: Path, greedy: bool | None, name: str) -> Policy:
     """A baseline: ``{"kind": "schedule", "schedule": a key of SCHEDULES}``."""
     where = description_path(path)
@@ -132,3 +140,4 @@ POLICY_KINDS.register("recurrent", _recurrent)
 POLICY_KINDS.register("family", _family)
 POLICY_KINDS.register("schedule", _schedule)
 POLICY_KINDS.register("sb3", _sb3)
+POLICY_KINDS.register("rival", _rival)

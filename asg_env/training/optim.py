@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from asg_env.registry import Registry
+from asg_env.training.parameter_free import Hypergradient, LDoG, Prodigy
 
 MOMENTUM = "momentum_buffer"  # how SGD calls it
 OPTIMIZER_STATE = ("momentum.", "optimizer.")  # how the names of its tensors begin
@@ -47,9 +48,13 @@ class OfficialSGD(torch.optim.Optimizer):
 OPTIMIZERS: Registry[type[torch.optim.Optimizer]] = Registry(
     "optimizer", ("step", "zero_grad", "state_dict", "load_state_dict"), instances=False
 )
-"""``sgd``: PyTorch's. ``official_sgd``: the paper's code."""
+"""``sgd``: PyTorch's. ``official_sgd``: the paper's code. The others find their learning rates
+themselves."""
 OPTIMIZERS.register("sgd", torch.optim.SGD)
 OPTIMIZERS.register("official_sgd", OfficialSGD)
+OPTIMIZERS.register("ldog", LDoG)
+OPTIMIZERS.register("prodigy", Prodigy)
+OPTIMIZERS.register("hypergradient", Hypergradient)
 
 
 def make_optimizer(
@@ -99,5 +104,6 @@ def load_optimizer_tensors(
         if not key and (value.shape != parameter.shape or not value.is_floating_point()):
             raise ValueError(f"{name!r} holds {value.dtype} {tuple(value.shape)}, no momentum")
         like = parameter if value.shape == parameter.shape else value
+        dtype = value.dtype if key else parameter.dtype
         state: dict[str, Any] = optimizer.state[parameter]
-        state[key or MOMENTUM] = torch.empty_like(like).copy_(value)
+        state[key or MOMENTUM] = torch.empty_like(like, dtype=dtype).copy_(value)

@@ -106,10 +106,16 @@ class Optimizee:
         for group, scale in zip(self.optimizer.param_groups, scales, strict=True):
             group["lr"] = float(scale) * self.settings.base_lr
         self.meter.begin()
+        self._mode("train")
         for _ in range(steps):
             source = self._next_batch()
             self.meter.losses(self.method.update(self, source, self._target_images()))
+        self._mode("eval")
         return self.meter.end()
+
+    def _mode(self, name: str) -> None:
+        """Tell an optimizer that measures other weights than it trains, as averaging ones do."""
+        getattr(self.optimizer, name, lambda: None)()
 
     def measure_window(self) -> WindowStats:
         """The statistics of the next batch, without training on it and without drawing it."""

@@ -58,3 +58,15 @@ def test_a_bad_search_writes_nothing(tmp_path):
         with pytest.raises(SystemExit, match=r"family|episodes|zzz|variant"):
             tune.train(dataclasses.replace(TINY, out=tmp_path / "out", **change))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_rival_is_searched_on_a_hidden_learning_rate_and_loaded(tmp_path):
+    args = dataclasses.replace(
+        TINY, family="step_ratio", env="ASG-DigitsContext-v0", episodes=4, out=tmp_path
+    )
+    policy = tune.train(args)
+    again = load(str(tmp_path))
+    assert again == policy
+    assert again.env_kwargs["action"] == "log_continuous"
+    with pytest.raises(SystemExit, match="--env-kwargs observation: leave it out"):
+        tune.train(dataclasses.replace(args, env_kwargs={"observation": "paper"}))
