@@ -272,9 +272,9 @@ class LearnedPolicy:
 def greedy_levels(logits: Tensor, scale: str) -> Tensor:
     """The level that a policy plays when it does not explore, for (..., levels) logits.
 
-    The most probable one; of an ordinal policy of absolute scales the expected one, rounded, because
-    a Gaussian that is cut off at a border has its peak there and its mass inside. (Where levels are
-    factors, the outermost ones would then never be played.)
+    The most probable one; of an ordinal policy of absolute scales the expected one, rounded,
+    because a Gaussian that is cut off at a border has its peak there and its mass inside. (Where
+    levels are factors, the outermost ones would then never be played.)
     """
     if scale == "categorical" or ACTION_OF.get(logits.shape[-1]) == "log":
         return logits.argmax(-1)

@@ -41,7 +41,9 @@ class Fixed(nn.Module):
         return self.logits, state
 
 
-PLAIN = Args(floor=-math.inf, gamma=0.0, baseline="none", normalise=False, per_step_credit=True, entropy=0.0)
+PLAIN = Args(
+    floor=-math.inf, gamma=0.0, baseline="none", normalise=False, per_step_credit=True, entropy=0.0
+)
 
 
 OFFICIAL = dataclasses.replace(PLAIN, per_step_credit=False)
