@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from asg_env.cli import blamed_on, run
 from asg_env.evaluation.records import Record
-from asg_env.evaluation.replay import check_trusted, replay
+from asg_env.evaluation.replay import check_trusted, how_compared, replay
 from asg_env.files import BadFile
 from asg_env.ranges import MANY, whole
 from asg_env.sealed import parse_json
@@ -126,7 +126,8 @@ def main(args: Args) -> int:
         found = differences(record, args.trust)
         failed += bool(found)
         title = f"record {index}: {record.policy}, {record.env_id}, seed {record.reset_seed}"
-        tqdm.write(f"{title}: {'does NOT match' if found else 'matches'}")
+        how = how_compared(record)
+        tqdm.write(f"{title}: {'does NOT match' if found else 'matches'} ({how})")
         for line in found:
             tqdm.write(f"  {line}")
     print(f"{len(chosen) - failed} of {len(chosen)} records match")

@@ -9,9 +9,11 @@ import os
 import platform
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,24 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
+        "cpu": processor(),
     }
+
+
+@lru_cache
+def processor() -> str:
+    """The kind of processor: PyTorch's kernels for it, and the model's name where it is known.
+
+    PyTorch, oneDNN and MKL choose their kernels by it, and these round differently.
+    """
+    import torch
+
+    name = platform.processor() or platform.machine()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        name = names[0] if names else name
+    return f"{torch.backends.cpu.get_cpu_capability()}, {name}"
 
 
 @dataclass(frozen=True)

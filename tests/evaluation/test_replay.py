@@ -126,3 +126,24 @@ def test_an_unknown_choice_is_an_error(records, chosen, message, tmp_path):
     append_records(tmp_path / "records.jsonl", records)
     with pytest.raises(SystemExit, match=message):
         replayed(tmp_path / "records.jsonl", **chosen)
+
+
+@pytest.mark.parametrize("what", ["cpu", "torch"])
+def test_elsewhere_rounding_may_differ_and_decisions_may_not(records, what, tmp_path, capsys):
+    elsewhere = {**records[1].versions, what: "another"}
+    rounded = dataclasses.replace(records[1], versions=elsewhere, rewards=[0.5, 0.25])
+    shorter = dataclasses.replace(rounded, actions=rounded.actions[:1])
+    losses = [{k: 2 * v for k, v in row.items()} for row in rounded.losses]
+    other = dataclasses.replace(rounded, losses=losses)
+    append_records(tmp_path / "records.jsonl", [rounded, shorter, other])
+    assert [replayed(tmp_path / "records.jsonl", index=k) for k in range(3)] == [0, 1, 1]
+    printed = capsys.readouterr().out
+    assert "losses before training within 1%: it was made with torch" in printed
+    assert "phi before training: recorded" in printed
+    assert "bit for bit" not in printed
+
+
+def test_the_same_machine_compares_bits(records, tmp_path, capsys):
+    append_records(tmp_path / "records.jsonl", records[:1])
+    assert replayed(tmp_path / "records.jsonl") == 0
+    assert "matches (bit for bit)" in capsys.readouterr().out
