@@ -67,6 +67,8 @@ def id_arguments(visda_root, folders):
         "ASG-Digits-v0": {},
         "ASG-VisDA-v0": {"data_root": str(visda_root), "batch_size": 4, **network},
         "ASG-ImageFolder-v0": folders,
+        "ASG-DigitsContext-v0": {},
+        "ASG-VisDAContext-v0": {},
     }
 
 

@@ -51,8 +51,9 @@ def random_actions(env: FinetuneEnv, count: int, seed: int) -> list[np.ndarray]:
     """``count`` actions that depend on ``seed`` alone."""
     rng = np.random.default_rng(seed)
     shape = (count, *env.action_space.shape)  # type: ignore[misc]
-    if env.config.action == "discrete":
-        return list(rng.integers(0, 11, shape))
+    if env.action_space.dtype == np.int64:
+        levels = env.action_space.nvec.max()  # type: ignore[attr-defined]
+        return list(rng.integers(0, levels, shape))
     return list(rng.random(shape).astype(np.float32))
 
 

@@ -152,6 +152,65 @@ LAYERWISE = (
 )
 
 
+# -- values that take more than a look; functions, so that signals can be pickled ------------------
+
+
+def loss_change(m: Measurement) -> Any:
+    """The signal of this name, as each below."""
+    return log_ratio(m.window.ce, m.ce_before)
+
+
+def loss_since_start(m: Measurement) -> Any:
+    """A number."""
+    return log_ratio(m.window.ce, m.ce_start)
+
+
+def left(m: Measurement) -> float:
+    """A number."""
+    return math.log10(1 + m.left) / 3
+
+
+def kl_share(m: Measurement) -> float:
+    """A number."""
+    return m.window.kl / max(m.window.ce + m.window.kl, 1e-12)
+
+
+def step_ratio(m: Measurement) -> np.ndarray:
+    """(G,); 1, the highest, before any step: an unknown rate counts as too high."""
+    if not m.steps:
+        return np.ones_like(m.window.update_ratio)
+    return log_unit(m.window.update_ratio / m.steps, -7, 0)
+
+
+def alignment(m: Measurement) -> np.ndarray:
+    """(G,); ValueError if the meter did not look at directions."""
+    return _of_meter(m.window.alignment)
+
+
+def gradient_noise(m: Measurement) -> np.ndarray:
+    """(G,); ValueError if the meter did not look at directions."""
+    return _of_meter(m.window.gradient_noise)
+
+
+def relative_gradient(m: Measurement) -> np.ndarray:
+    """(G,); 0 where the norm of the weights is not known."""
+    window = m.window
+    if window.weight_norm is None:
+        return np.zeros_like(window.grad_norm)
+    return log_unit(window.grad_norm / window.weight_norm, -5, 3)
+
+
+def log_lr(m: Measurement) -> np.ndarray:
+    """(G,)."""
+    return np.log10(np.maximum(m.lr_scale, 1e-12) / m.start_scale) / 3
+
+
+def _of_meter(values: np.ndarray | None) -> np.ndarray:
+    if values is None:
+        raise ValueError("the meter was made without directions=True")
+    return values
+
+
 RELATIVE_GLOBAL = (
     Signal(
         name="loss_change",
@@ -159,7 +218,7 @@ RELATIVE_GLOBAL = (
         low=-1,
         high=1,
         source="GreedyLR, 2025",
-        value=lambda m: log_ratio(m.window.ce, m.ce_before),
+        value=loss_change,
     ),
     Signal(
         name="loss_since_start",
@@ -167,16 +226,16 @@ RELATIVE_GLOBAL = (
         low=-1,
         high=1,
         source="ours",
-        value=lambda m: log_ratio(m.window.ce, m.ce_start),
+        value=loss_since_start,
     ),
-    Signal("progress", "steps done / budget", 0, 1, "paper", lambda m: m.progress),
+    Signal("progress", "steps done / budget", 0, 1, "paper", Part("progress")),
     Signal(
         name="left",
         formula="log10(1 + decisions to come) / 3",
         low=0,
         high=1,
         source="ours",
-        value=lambda m: math.log10(1 + m.left) / 3,
+        value=left,
     ),
 )
 KL_SHARE = Signal(
@@ -185,7 +244,7 @@ KL_SHARE = Signal(
     low=0,
     high=1,
     source="ours, after the paper's KL",
-    value=lambda m: m.window.kl / max(m.window.ce + m.window.kl, 1e-12),
+    value=kl_share,
 )
 LOSS_SPREAD = Signal(
     name="loss_spread",
@@ -193,7 +252,7 @@ LOSS_SPREAD = Signal(
     low=0,
     high=1,
     source="ours",
-    value=lambda m: m.window.loss_spread,
+    value=Part("window.loss_spread"),
 )
 STEP_RATIO = Signal(
     name="step_ratio",
@@ -201,11 +260,7 @@ STEP_RATIO = Signal(
     low=0,
     high=1,
     source="LARS, 2017",
-    value=lambda m: (
-        log_unit(m.window.update_ratio / m.steps, -7, 0)
-        if m.steps
-        else np.ones_like(m.window.update_ratio)
-    ),
+    value=step_ratio,
     per_group=True,
 )
 DIRECTIONS = (
@@ -215,7 +270,7 @@ DIRECTIONS = (
         low=-1,
         high=1,
         source="hypergradient descent, 2018",
-        value=lambda m: _of_meter(m.window.alignment),
+        value=alignment,
         per_group=True,
         directions=True,
     ),
@@ -225,19 +280,11 @@ DIRECTIONS = (
         low=0,
         high=1,
         source="gradient noise scale, McCandlish et al., 2018",
-        value=lambda m: _of_meter(m.window.gradient_noise),
+        value=gradient_noise,
         per_group=True,
         directions=True,
     ),
 )
-
-
-def relative_gradient(measurement: Measurement) -> np.ndarray:
-    """The signal of this name, (G,); 0 where the norm of the weights is not known."""
-    window = measurement.window
-    if window.weight_norm is None:
-        return np.zeros_like(window.grad_norm)
-    return log_unit(window.grad_norm / window.weight_norm, -5, 3)
 
 
 RELATIVE_GRADIENT = Signal(
@@ -255,15 +302,9 @@ LOG_LR = Signal(
     low=-2,
     high=2,
     source="ours",
-    value=lambda m: np.log10(np.maximum(m.lr_scale, 1e-12) / m.start_scale) / 3,
+    value=log_lr,
     per_group=True,
 )
-
-
-def _of_meter(values: np.ndarray | None) -> np.ndarray:
-    if values is None:
-        raise ValueError("the meter was made without directions=True")
-    return values
 
 
 def reaching(signals: Sequence[Signal], highest: float) -> Sequence[Signal]:

@@ -11,6 +11,7 @@ from asg_env.data.order import epoch_length
 from asg_env.envs.arguments import Arguments, check_names, field_names
 from asg_env.envs.finetune import FinetuneEnv
 from asg_env.envs.plain import plain_values
+from asg_env.tasks.base import Defaults
 from asg_env.tasks.image_files import ImageFilesTask, ImageSettings, shared
 
 DATA_ROOT = "ASG_DATA_ROOT"  # environment variable
@@ -20,7 +21,6 @@ STANDIN = (
 )
 CONTEXT_DEFAULTS = {"action": "log", "observation": "loop"}
 TRAIN_DECADES, TEST_DECADES = 3.0, 4.0  # over which a hidden base learning rate is drawn
-DIGITS_LR, STANDIN_LR = 0.1, 0.06  # the tasks' own base learning rates
 
 
 def make_digits(data_root: str | None = None, **arguments: Any) -> FinetuneEnv:
@@ -43,19 +43,28 @@ def make_digits_context(**arguments: Any) -> FinetuneEnv:
     Args:
         arguments: as of ``ASG-Digits-v0``; those of CONTEXT_DEFAULTS have other defaults.
     """
-    return make_digits(**_hidden(DIGITS_LR, {"window": 5}, arguments))
+    from asg_env.tasks.digits import DIGITS
+
+    return make_digits(**_hidden(DIGITS.defaults, {"window": 5}, arguments))
 
 
 def make_visda_context(**arguments: Any) -> FinetuneEnv:
-    """``ASG-VisDAContext-v0``: the same on VisDA's embedded stand-in, ten steps a decision and ten
-    decisions."""
-    return make_visda(**_hidden(STANDIN_LR, {"window": 10}, arguments))
+    """``ASG-VisDAContext-v0``: the same on VisDA-17, at the paper's windows, or on its embedded
+    stand-in: ten decisions of ten steps."""
+    from asg_env.tasks.visda import PAPER
+
+    if arguments.get("data_root") or os.environ.get(DATA_ROOT):
+        return make_visda(**_hidden(PAPER, {"decide_first": True}, arguments))
+    from asg_env.tasks.visda_standin import VISDA_STANDIN
+
+    return make_visda(**_hidden(VISDA_STANDIN.defaults, {"window": 10}, arguments))
 
 
-def _hidden(base_lr: float, more: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+def _hidden(own: Defaults, more: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments with a hidden base learning rate around a task's own; those that are given win."""
     wide = str(arguments.get("variant")).startswith("test")
     decades = (TEST_DECADES if wide else TRAIN_DECADES) / 2
-    low, high = (base_lr * 10.0**d for d in (-decades, decades))
+    low, high = (own.base_lr * 10.0**d for d in (-decades, decades))
     context = {"base_lr": ("log_uniform", low, high)}
     return {**CONTEXT_DEFAULTS, "context": context, **more, **arguments}
 

@@ -50,7 +50,7 @@ def test_actions_outside_are_refused(name, action):
 @pytest.mark.parametrize("name", ["log", "log_continuous"])
 def test_an_episode_starts_at_start_scale(name):
     env = make(action=name, base_lr=0.2)
-    assert env.reset(seed=0)[1]["lr"] == pytest.approx(np.full(6, 0.02))
+    assert env.reset(seed=0)[1]["lr"] == pytest.approx(np.full(6, 0.002))
     env = make(action=name, base_lr=0.2, start_scale=0.5)
     assert env.reset(seed=0)[1]["lr"] == pytest.approx(np.full(6, 0.1))
     hold = env.action_space.sample() * 0 + (3 if name == "log" else 0)

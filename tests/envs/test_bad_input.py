@@ -1,3 +1,4 @@
+import errno
 import os
 import pickle
 import re
@@ -43,6 +44,10 @@ BAD_VALUES = {
     "precision": ["fp16", None, 16],
     "channels_last": ["yes", 1],
     "decide_first": ["yes", 1, None],
+    "start_scale": [0, -0.1, NAN, INF, "0.1", True],
+    "label_noise": [1.0, -0.1, NAN, "0.1", None],
+    "shift_at": [1.1, -0.1, NAN, "0.5", None],
+    "context": [3, "base_lr", {"base_lr": "high"}, {"speed": 1}, {"budget": ("uniform", 0, 9)}],
     "render_mode": ["human", "rgb", 3, np.array(["ansi", "rgb_array"])],
     "data_root": ["/data", "", Path("/data")],
 }
@@ -289,7 +294,7 @@ def test_a_save_that_fails_halfway_keeps_the_old_file(tmp_path, monkeypatch):
     play(env, random_actions(env, 1, seed=0))
 
     def no_space(_handle):
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "no space left")
 
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(OSError, match="no space"):

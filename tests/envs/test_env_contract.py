@@ -16,6 +16,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from support import SMALL, make, random_actions, run_python
 
+from asg_env.control.actions import ACTIONS
 from asg_env.control.observations import OBSERVATIONS
 from asg_env.envs import rendering
 from asg_env.envs.ledger import Ledger
@@ -25,10 +26,28 @@ from asg_env.registration import ENTRY_POINTS, register_envs
 IDS = tuple(ENTRY_POINTS)
 
 
-OBSERVATION_BY_ACTION = tuple(itertools.product(OBSERVATIONS, ("discrete", "continuous")))
+OBSERVATION_BY_ACTION = (
+    *itertools.product(("paper", "layerwise"), ("discrete", "continuous")),
+    *(("loop", "log"), ("relative", "log_continuous"), ("rgn", "continuous")),
+)
+assert {name for name, _ in OBSERVATION_BY_ACTION} == set(OBSERVATIONS)
+assert {name for _, name in OBSERVATION_BY_ACTION} == set(ACTIONS)
+NUMBERS = {  # global ones, and those of each group
+    **{"paper": (5, 1), "layerwise": (5, 5), "loop": (5, 5), "relative": (5, 6), "rgn": (1, 1)}
+}
 
 
-INFO_KEYS = {"skipped", "rewards", "lr", "losses", "dataset", "variant", "steps", "decision"}
+INFO_KEYS = {
+    "skipped",
+    "rewards",
+    "lr",
+    "losses",
+    "dataset",
+    "variant",
+    "steps",
+    "decision",
+    "context",
+}
 
 
 class Case(NamedTuple):
@@ -44,8 +63,10 @@ def case(request, id_arguments):
 
 
 @pytest.fixture(params=OBSERVATION_BY_ACTION, ids="-".join)
-def spaces(request):
+def spaces(request, case):
     observation, action = request.param
+    if "Context" in case.env_id and action != "log":
+        pytest.skip("the same environment as without a context, with its own spaces")
     return {"observation": observation, "action": action}
 
 
@@ -71,12 +92,15 @@ def test_spaces_are_the_contracts(case, spaces):
     expected = {
         "discrete": gym.spaces.MultiDiscrete([11] * groups),
         "continuous": gym.spaces.Box(0.0, 1.0, (groups,), np.float32),
+        "log": gym.spaces.MultiDiscrete([7] * groups),
+        "log_continuous": gym.spaces.Box(-1.0, 1.0, (groups,), np.float32),
     }
     assert env.action_space == expected[spaces["action"]]
     assert env.observation_space.dtype == np.float32
     assert env.observation_space.is_bounded()
-    per_group = 1 if spaces["observation"] == "paper" else 5
-    assert env.observation_space.shape == (5 + per_group * groups,) == (len(env.observation_names),)
+    overall, per_group = NUMBERS[spaces["observation"]]
+    count = overall + per_group * groups
+    assert env.observation_space.shape == (count,) == (len(env.observation_names),)
 
 
 def test_episodes_stay_in_bounds_and_end_with_the_budget(case, spaces):
