@@ -63,12 +63,13 @@ def folders(tmp_path_factory, retention_root):
 def id_arguments(visda_root, folders):
     """For each id, arguments with which it makes a small environment: one row for a new id."""
     network = {k: folders[k] for k in ("model", "weights", "image_size", "threads", "workers")}
+    visda = {"data_root": str(visda_root), "batch_size": 4, **network}
     return {
         "ASG-Digits-v0": {},
-        "ASG-VisDA-v0": {"data_root": str(visda_root), "batch_size": 4, **network},
+        "ASG-VisDA-v0": visda,
         "ASG-ImageFolder-v0": folders,
         "ASG-DigitsContext-v0": {},
-        "ASG-VisDAContext-v0": {},
+        "ASG-VisDAContext-v0": visda,
     }
 
 
