@@ -38,7 +38,7 @@ def render_frame(
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _draw_decisions(axes: Any, groups: Sequence[str], episode: Ledger, highest: float) -> Any:
+def _draw_decisions(axes: Any, groups: Sequence[str], episode: Ledger, highest: float = 1.0) -> Any:
     """The map of LR scales, a column above the number of each decision; its mesh."""
     from matplotlib.ticker import MaxNLocator
 
