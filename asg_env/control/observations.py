@@ -155,6 +155,9 @@ LAYERWISE = (
 # -- values that take more than a look; functions, so that signals can be pickled ------------------
 
 
+HEALTHY = 0.01  # relative weight change of a step of a run that goes well, about
+
+
 def loss_change(m: Measurement) -> Any:
     """The signal of this name, as each below."""
     return log_ratio(m.window.ce, m.ce_before)
@@ -176,10 +179,9 @@ def kl_share(m: Measurement) -> float:
 
 
 def step_ratio(m: Measurement) -> np.ndarray:
-    """(G,); 1, the highest, before any step: an unknown rate counts as too high."""
-    if not m.steps:
-        return np.ones_like(m.window.update_ratio)
-    return log_unit(m.window.update_ratio / m.steps, -7, 0)
+    """(G,); that of HEALTHY before any step, which asks a policy to wait and see."""
+    ratio = m.window.update_ratio / m.steps if m.steps else HEALTHY + 0 * m.window.update_ratio
+    return log_unit(ratio, -7, 0)
 
 
 def alignment(m: Measurement) -> np.ndarray:
@@ -256,7 +258,7 @@ LOSS_SPREAD = Signal(
 )
 STEP_RATIO = Signal(
     name="step_ratio",
-    formula="log10 |w - w_before| / (|w_before| steps), 1e-7..1 -> 0..1; 1 before any step",
+    formula="log10 |w - w_before| / (|w_before| steps), 1e-7..1 -> 0..1; 1e-2 before any step",
     low=0,
     high=1,
     source="LARS, 2017",
