@@ -78,7 +78,8 @@ def test_the_reference_is_chosen_by_its_searches_and_gets_as_many_trainings(tmp_
     ):
         folder = training_folder(tmp_path, name, seed)
         folder.mkdir(parents=True)
-        rows = [{"half": 1, "returns": [9.0]}, {"half": 2, "returns": [value]}]
+        about = {"parameters": {}, "seeds": [0], "optimizer_steps": 4, "seconds": 1.0}
+        rows = [{"half": 1, "returns": [9.0], **about}, {"half": 2, "returns": [value], **about}]
         (folder / "search.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
         (folder / benchmark.DONE).touch()
     assert benchmark.reference_of(args, tmp_path) == "tuned constant"  # 1.1 against .9
