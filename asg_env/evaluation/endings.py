@@ -21,11 +21,10 @@ from typing import Any
 
 from asg_env.evaluation.processes import End, Script, ended
 from asg_env.evaluation.tally import FINE, HANG, LEFT, SILENT, TRACEBACK, Tally
-from asg_env.interrupts import AGAIN
+from asg_env.interrupts import AGAIN, SIGNALS
 
 LONGEST = 1200.0  # seconds for a tiny run
 PATIENCE = 10.0  # seconds to end after a signal
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 VARIES = ("seconds", "checksum", "out")  # fields of JSON files that differ from run to run
 PASSED_OVER = (".png", ".log", ".lock")
 ROOM = 64 * 2**20  # bytes that are enough

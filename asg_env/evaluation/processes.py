@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from asg_env.interrupts import SIGNALS
+
 SETTLE = 3.0  # seconds that helpers of multiprocessing may take after a script's end
+ORPHANS = 60.0  # seconds after a SIGKILL: a worker sees it when it has imported what it needs
 TEMPORARY = re.compile(r".*\.(part|lock)|\.lock")
 
 
@@ -32,15 +36,22 @@ class Script:
         self.out, self.mark = out, uuid.uuid4().hex
         self.errors = log / f"{self.mark}.err"
         environment = {**os.environ, "TQDM_DISABLE": "1", "MARK": self.mark, "OMP_NUM_THREADS": "1"}
-        limit = [] if largest is None else ["prlimit", f"--fsize={largest}"]
+
+        def begin() -> None:
+            for number in SIGNALS:  # nohup's children would pass over a SIGHUP
+                signal.signal(number, signal.SIG_DFL)
+            if largest is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [*limit, sys.executable, *words],
+                [sys.executable, *words],
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
                 env=environment,
+                preexec_fn=begin,
             )
 
     def processes(self) -> list[int]:
@@ -82,11 +93,11 @@ class Script:
         """SIGKILL it alone, as the system does that has no memory left; what does not follow it."""
         self.process.kill()
         self.process.wait()
-        return self.survivors()
+        return self.survivors(ORPHANS)
 
-    def survivors(self) -> list[str]:
-        """Its processes that are there SETTLE seconds after its end."""
-        until = time.monotonic() + SETTLE
+    def survivors(self, seconds: float = SETTLE) -> list[str]:
+        """Its processes that are there so long after its end."""
+        until = time.monotonic() + seconds
         while self.processes() and time.monotonic() < until:
             time.sleep(0.05)
         return [f"process {pid}: {_words(pid)}" for pid in self.processes()]
