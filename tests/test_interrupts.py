@@ -55,7 +55,7 @@ def test_a_signal_ends_a_script_at_work(name, number, group, tmp_path):
 @pytest.mark.parametrize(("name", "number"), [("sb3", signal.SIGINT), ("replay", signal.SIGHUP)])
 def test_a_signal_ends_a_script_that_still_imports(name, number, tmp_path):
     script = start(name, tmp_path)
-    script.wait_for(lambda: b"numpy" in Path(f"/proc/{script.process.pid}/maps").read_bytes())
+    script.wait_for(script.imports)
     check(script, name, number, True)
 
 
