@@ -39,6 +39,15 @@ def on_its_threads(method: Callable[..., Result]) -> Callable[..., Result]:
     return run
 
 
+def counted(images: Any, least: int) -> int:
+    """A number of images as an int; TypeError or ValueError unless it is whole, and enough."""
+    if isinstance(images, bool) or not isinstance(images, (int, np.integer)):
+        raise TypeError(f"images={images!r}: expected an int >= {least}")
+    if images < least:
+        raise ValueError(f"images={images}: expected >= {least}")
+    return int(images)
+
+
 def epoch_length_of(problem: Problem, config: Resolved) -> int:
     """Optimizer steps in one pass over the training images."""
     return epoch_length(len(problem.splits["train"]), config.batch_size)
@@ -245,14 +254,13 @@ class Episode:
     def proxy_losses(self, split: str, images: int | None) -> GuidedLoss:
         """CE and proxy KL on the first images of a split; None: on all."""
         self.problem.check_split(split)
-        return self.optimizee.losses(split, images)
+        return self.optimizee.losses(split, images if images is None else counted(images, 1))
 
     @on_its_threads
     def similarity(self, split: str, images: int) -> dict[str, dict[str, float]]:
         """How near the student is to the start, by measure and layer group."""
         self.problem.check_split(split)
-        if images < 2:
-            raise ValueError(f"images={images}: expected >= 2")
+        images = counted(images, 2)
         names = [group.name for group in self.problem.groups]
         found = self.optimizee.similarity(split, images)._asdict()
         return {k: dict(zip(names, v.tolist(), strict=True)) for k, v in found.items()}

@@ -258,3 +258,21 @@ def test_similarity_says_what_moved():
         env.similarity("real")
     with pytest.raises(ValueError, match="images=1: expected >= 2"):
         env.similarity(images=1)
+
+
+@pytest.mark.parametrize(
+    ("images", "error"),
+    [
+        (0, ValueError),
+        (-1, ValueError),
+        (2.5, TypeError),
+        (float("nan"), TypeError),
+        (True, TypeError),
+    ],
+)
+def test_a_number_of_images_is_whole_and_enough(images, error):
+    env = started()
+    for measure in (env.proxy_losses, env.similarity):
+        with pytest.raises(error, match=f"images={images}: expected"):
+            measure("outer_valid", images)
+    assert env.proxy_losses("outer_valid", np.int64(8)) == env.proxy_losses("outer_valid", 8)
