@@ -152,8 +152,9 @@ def _make(task: ImageFilesTask, epochs: int, arguments: dict[str, Any]) -> Finet
     """The environment on a task, or on an equal one that this process has loaded already."""
     task = shared(task)
     batch = arguments.get("batch_size") or task.defaults.batch_size
-    if arguments.get("budget") is None and isinstance(batch, int) and batch > 0:
-        arguments["budget"] = epochs * epoch_length(len(task.parts[0]), batch)
+    if arguments.get("budget") is None:
+        fine = isinstance(batch, int) and batch > 0  # else it is refused, by its own name
+        arguments["budget"] = epochs * epoch_length(len(task.parts[0]), batch) if fine else 1
     return FinetuneEnv(task, **arguments)
 
 
