@@ -21,6 +21,7 @@ from asg_env.registry import Registry
 from asg_env.sealed import parse_json, read_object
 from asg_env.trust import check_arguments, check_module
 
+SHIPPED = Path(__file__).resolve().parent / "shipped"
 Loader = Callable[[Path, bool | None, str], Policy]
 """``loader(path, greedy, name)``: ``path`` is the folder, or the file that was asked for;
 ``greedy`` is as in :func:`load`; ``name`` is to be shown in tables."""
@@ -30,8 +31,8 @@ def load(name: str | Path, greedy: bool | None = None, trust: Collection[str] = 
     """The policy of a name.
 
     Args:
-        name: a key of SCHEDULES or of RIVALS, or the folder or a file of a policy. A folder that is
-            named like one of them is ``./NAME``.
+        name: a key of SCHEDULES or of RIVALS, one of :func:`shipped`, or the folder or a file of a
+            policy. A folder that is named like one of them is ``./NAME``.
         greedy: a learned policy does not explore; False: it samples, and its name says so. None:
             as it was made for.
         trust: modules that a policy's file may name, as its loader or in the environment's
@@ -47,11 +48,11 @@ def load(name: str | Path, greedy: bool | None = None, trust: Collection[str] = 
         return SchedulePolicy(str(name))
     if name in RIVALS:
         return rival_policy(str(name))
-    path = Path(name)
+    path = SHIPPED / name if name in shipped() else Path(name)
     if not str(name) or not (path.exists() or path.with_suffix(".safetensors").exists()):
         raise ValueError(
             f"{str(name)!r} is no schedule and no file; the schedules are {', '.join(SCHEDULES)}, "
-            f"the rivals {', '.join(RIVALS)}; "
+            f"the rivals {', '.join(RIVALS)}, learned and shipped {', '.join(shipped())}; "
             "agents/reinforce.py and agents/sb3.py write a folder with a learned policy"
         )
     policy = _loader(path, trust)(path, greedy, path.resolve().name if path.is_dir() else path.stem)
@@ -60,6 +61,11 @@ def load(name: str | Path, greedy: bool | None = None, trust: Collection[str] = 
     if not getattr(policy, "greedy", True):
         policy.name += "_sampled"
     return policy
+
+
+def shipped() -> list[str]:
+    """Learned policies that come with the package; each has a card, ``README.md``."""
+    return sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())
 
 
 def _loader(path: Path, trust: Collection[str]) -> Loader:
