@@ -6,6 +6,7 @@ from support import DIGITS_ID, make
 
 from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.play import run_episode
+from asg_env.seeding import cpu_threads
 
 SHAPES = ("circle", "square", "star")
 OLD = ("apple", "boat", "cat", "dog", "egg")  # what the pretrained networks of the tests know
@@ -71,6 +72,13 @@ def id_arguments(visda_root, folders):
         "ASG-DigitsContext-v0": {},
         "ASG-VisDAContext-v0": visda,
     }
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """The tests of a module run on one CPU thread."""
+    with cpu_threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -155,6 +155,7 @@ LAYERWISE = (
 # -- values that take more than a look; functions, so that signals can be pickled ------------------
 
 
+STEP_DECADES = 7  # of ``step_ratio``: 1e-7..1 are 0..1
 HEALTHY = 0.01  # relative weight change of a step of a run that goes well, about
 
 
@@ -181,7 +182,7 @@ def kl_share(m: Measurement) -> float:
 def step_ratio(m: Measurement) -> np.ndarray:
     """(G,); that of HEALTHY before any step, which asks a policy to wait and see."""
     ratio = m.window.update_ratio / m.steps if m.steps else HEALTHY + 0 * m.window.update_ratio
-    return log_unit(ratio, -7, 0)
+    return log_unit(ratio, -STEP_DECADES, 0)
 
 
 def alignment(m: Measurement) -> np.ndarray:

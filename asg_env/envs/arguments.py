@@ -56,7 +56,7 @@ class Arguments:
     action: Any = "discrete"
     """A key of ACTIONS: ``"discrete"``, ``"continuous"``, ``"log"`` or ``"log_continuous"``."""
     start_scale: Annotated[float | None, POSITIVE] = None
-    """LR scale before the first decision, > 0; None: the action kind's own, 1 or .1."""
+    """LR scale before the first decision, > 0; None: the action kind's own, 1 or .01."""
     context: Any = None
     """What each reset draws from its seed, hidden from the agent: a mapping from base_lr,
     batch_size, budget, guidance, momentum, label_noise or shift_at to ``("log_uniform", low,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,6 +34,12 @@ class Decision:
         return self.terminated or self.truncated
 
 
+def lr_scales(info: Mapping[str, Any], base_lr: float) -> np.ndarray:
+    """The LR scales (G,) of a step's info, of an environment with this ``base_lr`` where its
+    context drew none."""
+    return info["lr"] / info.get("context", {}).get("base_lr", base_lr)
+
+
 def decide(
     env: gym.Env[Any, Any], policy: Policy, observation: np.ndarray
 ) -> tuple[Decision, np.ndarray, dict[str, Any]]:
@@ -41,11 +47,10 @@ def decide(
     u: Any = env.unwrapped
     action = policy.act(observation)
     observation, reward, terminated, truncated, info = env.step(action)
-    base_lr = info.get("context", {}).get("base_lr", u.config.base_lr)
     decision = Decision(
         action=np.asarray(action).tolist(),
         reward=float(reward),
-        lr_scale=(info["lr"] / base_lr).tolist(),
+        lr_scale=lr_scales(info, u.config.base_lr).tolist(),
         steps=info["steps"],
         terminated=bool(terminated),
         truncated=bool(truncated),

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
+from asg_env.evaluation.play import lr_scales
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -83,8 +85,7 @@ class UpdateCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
-            base_lr = info.get("context", {}).get("base_lr", self.base_lr)
-            self.scales.append(info["lr"] / base_lr)
+            self.scales.append(lr_scales(info, self.base_lr))
             if "episode" in info:
                 self.returns.append(float(info["episode"]["r"]))
                 self.notes["episodes"] += 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from asg_env.control.observations import STEP_DECADES
 from asg_env.policies.recurrent import GLOBAL_SIGNALS, RecurrentPolicy
 
 TARGET = -2.0  # log10 of the relative weight change of an optimizer step that the start aims at
@@ -29,7 +30,7 @@ def start_cautious(network: RecurrentPolicy, names: Sequence[str]) -> None:
     own = list(dict.fromkeys(signals[GLOBAL_SIGNALS:])).index("step_ratio")
     memory = GLOBAL_SIGNALS * args.hidden
     with torch.no_grad():
-        head.weight[0, memory + GLOBAL_SIGNALS + own] = -7 * GAIN
+        head.weight[0, memory + GLOBAL_SIGNALS + own] = -STEP_DECADES * GAIN
         head.weight[0, memory + signals.index("progress")] = -FALL * GAIN
-        head.bias[0] = (TARGET + 7) * GAIN
+        head.bias[0] = (TARGET + STEP_DECADES) * GAIN
         head.bias[1] = WIDTH

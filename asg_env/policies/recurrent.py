@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from asg_env.control.actions import FACTORS, LEVELS
 from asg_env.files import check_like
 from asg_env.isolation import isolated
 from asg_env.policies.digest import digest
@@ -22,8 +23,7 @@ from asg_env.seeding import isolated_rng
 from asg_env.typed import from_fields
 
 GLOBAL_SIGNALS = 5  # CE, KL, progress, mean and std of the head's last weight
-ACTION_OF = {11: "discrete", 7: "log"}  # levels -> what they mean
-LEVELS = 11  # of the environment's discrete actions: scales 0, .1, ..., 1 (paper)
+ACTION_OF = {LEVELS: "discrete", len(FACTORS): "log"}  # levels -> what they mean
 PLACE = 2.0  # scale of the two numbers that tell a shared head which group it decides for
 State = tuple[Tensor, Tensor]
 

@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from asg_env.control.actions import HIGHEST, LOWEST
+from asg_env.control.actions import HIGHEST, LOWEST, LogContinuous
+from asg_env.control.observations import STEP_DECADES
 from asg_env.files import BadFile
 from asg_env.policies.digest import digest
 from asg_env.policies.families import FAMILIES, TunedPolicy
@@ -24,9 +25,7 @@ from asg_env.registry import check_choice
 from asg_env.sealed import read_object, write_object
 from asg_env.typed import from_fields
 
-DECADES = 7  # of ``step_ratio``: 1e-7..1 are 0..1
 RGN_DECADES = 8  # of ``relative_gradient``
-START = 0.1  # LR scale that relative actions start at
 THRESHOLD = 1e-6  # GreedyLR's: what counts as an improvement
 Parameters = Mapping[str, float]
 
@@ -72,7 +71,7 @@ class StepRatio:
         if progress == 0:
             return np.full(self.groups, p["first"])
         factor = max(cosine_factor(progress), 10.0 ** -p["fall"])
-        ratio = DECADES * observation[self.ratios].astype(float) - DECADES
+        ratio = STEP_DECADES * (observation[self.ratios].astype(float) - 1)
         return p["target"] + np.log10(factor) - ratio
 
 
@@ -88,7 +87,7 @@ class Greedy:
         self.factor, self.patience = parameters["factor"], round(parameters["patience"])
         self.first, self.groups = parameters["first"], groups
         self.change, self.progress = (list(names).index(n) for n in ("loss_change", "progress"))
-        self.scale, self.loss, self.best = START, 1.0, np.inf
+        self.scale, self.loss, self.best = LogContinuous.start, 1.0, np.inf
         self.good = self.bad = 0
 
     def act(self, observation: np.ndarray) -> np.ndarray:
@@ -172,7 +171,7 @@ class Rival(NamedTuple):
 
 RELATIVE = {"action": "log_continuous", "observation": "loop", "decide_first": True}
 FIRST = Parameter(-1.0, 1.0, -1.0)  # exponent of the first action
-PEAK = Parameter(0.01, 1.0, START, "log")
+PEAK = Parameter(0.01, 1.0, 0.1, "log")
 
 
 def _optimizer(name: str) -> dict[str, Any]:

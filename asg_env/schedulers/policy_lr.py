@@ -49,7 +49,7 @@ class PolicyLR:
         groups: a name for each param group, in forward order; param groups of one name are one
             layer group. None: the param groups' ``"name"`` where all have one, else each is one.
         start_scale: learning rate before the first decision, as a share of the optimizer's, > 0;
-            None: the policy's, or .1.
+            None: the policy's, or its action kind's.
         seed: of what the policy draws, if it draws.
 
     ``history`` holds the learning rates of every decision so far, see :class:`Rates`; ``stepped``

@@ -2,12 +2,10 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import gymnasium as gym
 import pytest
+from script_support import run_script
 
 from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.play import run_episode
@@ -15,19 +13,7 @@ from asg_env.evaluation.records import append_records
 from asg_env.policies.schedules import SchedulePolicy
 from experiments import replay
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 KWARGS = {"budget": 10, "window": 5, "action": "continuous"}
-
-
-def run_script(*arguments):
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
 
 
 @pytest.fixture(scope="module")

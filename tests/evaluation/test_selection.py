@@ -4,19 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 from finetune_support import NAN
 
 from asg_env.evaluation.selection import SELECTIONS, EarlyStopping, Evaluation, FixedFraction
 from asg_env.reports.comparison import selection_rows, selection_table
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def evaluation(step, accuracy, ce, target):

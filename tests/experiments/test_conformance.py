@@ -20,7 +20,6 @@ from asg_env.policies.recurrent import (
     LearnedPolicy,
     load_official_policy,
 )
-from asg_env.seeding import cpu_threads
 from experiments import conformance
 from experiments.conformance import CHECKS, INPUTS
 
@@ -36,10 +35,7 @@ VECTORS = json.loads((DATA / "official_vectors.json").read_text())
 NAMES = [f"g{i}" for i in range(7)]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    with cpu_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def close(computed, key):

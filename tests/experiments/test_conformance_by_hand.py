@@ -5,15 +5,10 @@ import json
 import pytest
 from conformance_support import SETS, second_set, write_set
 
-from asg_env.seeding import cpu_threads
 from experiments import conformance
 from experiments.conformance import CHECKS
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    with cpu_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("numbers", SETS)

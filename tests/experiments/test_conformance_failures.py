@@ -16,7 +16,6 @@ from asg_env.policies.recurrent import (
     load_official_policy,
     save_policy,
 )
-from asg_env.seeding import cpu_threads
 from experiments import conformance
 from experiments.conformance import CHECKS, INPUTS
 
@@ -29,10 +28,7 @@ POLICY = DATA / "official_policy.pth"
 VECTORS = json.loads((DATA / "official_vectors.json").read_text())
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    with cpu_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

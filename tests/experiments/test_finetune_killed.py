@@ -26,13 +26,7 @@ from asg_env.policies.recurrent import (
 from asg_env.tasks.visda import read_visda
 from experiments import finetune
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Killed(BaseException):

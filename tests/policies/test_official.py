@@ -19,7 +19,6 @@ from asg_env.policies.recurrent import (
     load_policy,
     save_policy,
 )
-from asg_env.seeding import cpu_threads
 
 DATA = REPO / "tests/data"
 
@@ -27,10 +26,7 @@ DATA = REPO / "tests/data"
 POLICY = DATA / "official_policy.pth"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    with cpu_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

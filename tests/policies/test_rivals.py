@@ -7,6 +7,7 @@ import pytest
 import torch
 from support import make
 
+from asg_env.control.actions import LogContinuous
 from asg_env.control.observations import OBSERVATIONS, Observer
 from asg_env.envs.setup import EnvSetup
 from asg_env.evaluation.play import run_episode
@@ -59,7 +60,7 @@ def test_greedy_is_the_greedylr_of_transformers(seed, factor, patience):
     optimization = pytest.importorskip("transformers.optimization")
     if not hasattr(optimization, "GreedyLR"):
         pytest.skip("this transformers has no GreedyLR")
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=LogContinuous.start)
     theirs = optimization.GreedyLR(
         optimizer, factor=factor, patience=patience, min_lr=1e-4, max_lr=100.0
     )

@@ -11,7 +11,6 @@ from support import constant
 from asg_env.envs import FinetuneEnv
 from asg_env.models import Student
 from asg_env.models.groups import check_groups
-from asg_env.seeding import cpu_threads
 from asg_env.tasks.base import SPLITS
 from asg_env.tasks.render.objects import NEW_OBJECTS
 from asg_env.tasks.render.old_objects import OLD_OBJECTS
@@ -38,10 +37,7 @@ SIDE = 64  # rays along an image's side
 BALL, CYLINDER, CONE = (1, 0, -1, -1), (1, 0, 0, -1), (0.25, -0.5, 0.25, -1)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    with cpu_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def one_solid(kind, profile=BALL, linear=None, centre=(0, 0, 0)):
