@@ -14,7 +14,9 @@ caller may have them set around a call for its own networks (``no_grad`` around 
 | default dtype | float32 | the process, see :class:`_DefaultDtype` |
 
 What says how fast or how exactly the hardware computes stays the caller's: deterministic
-algorithms, the precision of float32 matrix products, denormal numbers, cuDNN's and oneDNN's flags.
+algorithms, the precision of float32 matrix products, denormal numbers, cuDNN's and oneDNN's flags,
+the number of threads. But in a forked process there is one thread: its parent's OpenMP threads are
+not there, and PyTorch would wait for them for ever.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ def own_modes() -> Iterator[None]:
     Raises:
         RuntimeError: PyTorch makes tensors without numbers here.
     """
+    _FORK.one_thread()
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -132,6 +135,24 @@ class _DefaultDtype:
                 torch.set_default_dtype(self._callers)
 
 
-_FLOAT32 = _DefaultDtype()
+class _Fork:
+    """Whether this process is a fork that has computed nothing yet."""
+
+    def __init__(self) -> None:
+        self._new = False
+
+    def renew(self) -> None:
+        """In the forked process."""
+        self._new = True
+
+    def one_thread(self) -> None:
+        """At the first computation; who sets another number afterwards is believed."""
+        if self._new:
+            self._new = False
+            torch.set_num_threads(1)
+
+
+_FLOAT32, _FORK = _DefaultDtype(), _Fork()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_FLOAT32.renew)
+    os.register_at_fork(after_in_child=_FORK.renew)

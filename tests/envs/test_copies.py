@@ -8,11 +8,13 @@ from concurrent.futures import ProcessPoolExecutor
 import cloudpickle
 import gymnasium as gym
 import pytest
+import torch
 from pickling_support import Doubled, play_there
 from support import DIGITS_ID, constant, make, play, random_actions, trajectory
 
 from asg_env.control.observations import OBSERVATIONS
 from asg_env.envs.rewards import REWARDS, RewardTerm
+from asg_env.seeding import cpu_threads
 from asg_env.tasks.digits import DIGITS, DigitsTask
 
 SHORT = {"budget": 6, "window": 2}
@@ -114,6 +116,8 @@ def test_a_pool_of_spawned_processes_plays_and_sends_back():
 
 
 def test_a_vector_environment_calls_fork():
+    with cpu_threads(2):  # OpenMP's second thread, for which forked processes wait in vain
+        torch.rand(1000, 1000).add(1)
     envs = gym.vector.AsyncVectorEnv([lambda: gym.make(DIGITS_ID, **SHORT)] * 2)
     try:
         envs.reset(seed=[0, 1])

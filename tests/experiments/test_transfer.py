@@ -7,6 +7,7 @@ import pytest
 
 from asg_env.policies.families import TunedPolicy
 from asg_env.policies.recurrent import PolicyArgs, RecurrentPolicy, save_policy
+from asg_env.reports.trainings import Candidate
 from experiments import transfer
 
 
@@ -40,8 +41,8 @@ def test_a_policy_plays_on_another_task_with_another_number_of_groups(tmp_path):
 def test_transfers_reference_is_the_opponent_whose_search_scored_best(tmp_path):
     for name, value in (("one_0", 1.0), ("two_0", 1.5), ("two_1", 0.9)):
         (tmp_path / name).mkdir()
-        line = json.dumps({"half": 2, "returns": [value]}) + "\n"
-        (tmp_path / name / "search.jsonl").write_text(line)
+        line = Candidate(2, {}, seeds=[0], returns=[value], optimizer_steps=4, seconds=1.0)
+        (tmp_path / name / "search.jsonl").write_text(json.dumps(dataclasses.asdict(line)) + "\n")
         TunedPolicy("constant", {"peak": 0.1}, 7, "mine").save(tmp_path / name / "policy.json")
     paths = [str(tmp_path / name) for name in ("one_0", "two_0", "two_1")]
     assert transfer.reference_of(paths) == "two"
