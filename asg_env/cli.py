@@ -218,14 +218,14 @@ def ending(error: BaseException) -> int | str | None:
     """The exit code, or the line, with which an error ends a script; None: it is a bug."""
     number = WATCH.received or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else 0)
     if number:
-        return WATCH.say(number)
+        return WATCH.leave(number)
     text = " ".join(str(error).split())
     if isinstance(error, (BadFile, InUse)):
         return text
     if isinstance(error, WorkerDied):
         return f"{text}; {WATCH.advice}"
     if isinstance(error, OSError):
-        where = f"{error.filename}: {error.strerror}" if error.filename else text
+        where = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or text
         return f"{where}; {WATCH.advice}{REMEDIES.get(error.errno or 0, '')}"
     return None
 

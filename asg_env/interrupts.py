@@ -83,18 +83,29 @@ class Watch:
                 os.write(2, line.encode())
         return 128 + number
 
+    def leave(self, number: int) -> int:
+        """At the orderly end: :meth:`say`; further signals do not disturb the interpreter's end,
+        which may take PATIENCE."""
+        if threading.current_thread() is threading.main_thread():
+            for each in SIGNALS:
+                signal.signal(each, signal.SIG_IGN)
+        return self.say(number)
+
     def end_now(self) -> None:
         """End this process and its workers at once."""
         number = self.received or signal.SIGTERM
         for child in _loaded("multiprocessing", "active_children"):
             child.kill()
         _loaded("asg_env.writing", "drop_unfinished")
+        _loaded("asg_env.locks", "drop_held")
+        with suppress(Exception):
+            _loaded("multiprocessing.util", "_run_finalizers", 0)  # named semaphores
         os._exit(self.say(number))
 
 
-def _loaded(module: str, name: str) -> Any:
+def _loaded(module: str, name: str, *args: Any) -> Any:
     """What a function returns, of a module that may not be imported, or not wholly."""
-    return getattr(sys.modules.get(module), name, tuple)()
+    return getattr(sys.modules.get(module), name, lambda *_: ())(*args)
 
 
 def ended_by(number: int) -> str:

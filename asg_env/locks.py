@@ -19,7 +19,7 @@ except ImportError:  # Windows
 
 WAIT = 5.0  # seconds that the holder may still need to end
 PAUSE = 0.1
-_OURS = set[int]()  # open files of held locks
+_OURS = dict[int, Path]()  # held locks: open files, and where they are
 
 
 class InUse(RuntimeError):
@@ -48,10 +48,21 @@ def alone(path: Path, what: str | None = None) -> Iterator[None]:
         yield
     finally:
         if handle is not None:
-            with suppress(OSError):
-                place.unlink()  # while it is held, so that nobody holds another file of this name
-            _OURS.discard(handle)
+            _unlink(place)
+            _OURS.pop(handle, None)
             os.close(handle)
+
+
+def _unlink(place: Path) -> None:
+    """While it is held, so that nobody holds another file of this name."""
+    with suppress(OSError):
+        place.unlink()
+
+
+def drop_held() -> None:
+    """Leave no lock's file; for a process that ends at once."""
+    for place in _OURS.values():
+        _unlink(place)
 
 
 def _forget() -> None:
@@ -82,7 +93,7 @@ def _acquire(place: Path, what: str) -> int | None:
                 return None
             if _is_at(handle, place):
                 _sign(handle)
-                _OURS.add(handle)
+                _OURS[handle] = place
                 return handle
         except BlockingIOError as error:
             if time.monotonic() > until:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -15,6 +17,7 @@ from tqdm import tqdm
 from asg_env.interrupts import shielded
 
 SETTLE = 2.0  # seconds within which it is known how a worker ended
+PIPES, PIPES_EACH = 12, 3  # descriptors that workers take while they start; of each one
 
 
 class WorkerDied(RuntimeError):
@@ -33,8 +36,31 @@ def start_tracker() -> None:
             resource_tracker.ensure_running()
 
 
-def start_method() -> str:
-    """How worker processes start, once they can: signals of the terminal do not reach them."""
+def check_descriptors(workers: int) -> None:
+    """Try whether so many workers can start: the fork server, too, fails where it gets no pipe.
+
+    Raises:
+        OSError: EMFILE or ENFILE, saying how many descriptors they need.
+    """
+    needed, held = PIPES + PIPES_EACH * workers, list[int]()
+    try:
+        while len(held) < needed:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        text = f"{workers} worker processes need {needed} open files more, {len(held)} are free"
+        raise OSError(error.errno or errno.EMFILE, text) from error
+    finally:
+        for handle in held:
+            os.close(handle)
+
+
+def start_method(workers: int) -> str:
+    """How so many worker processes start, once they can: signals of the terminal do not reach them.
+
+    Raises:
+        OSError: see :func:`check_descriptors`.
+    """
+    check_descriptors(workers)
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return "spawn"
     from multiprocessing import forkserver

@@ -22,7 +22,7 @@ class WorkerCopies(AsyncVectorEnv):
 
     def __init__(self, makers: Sequence[Callable[[], gym.Env[Any, Any]]]) -> None:
         with ending_workers(self):
-            super().__init__(makers, context=start_method())
+            super().__init__(makers, context=start_method(len(makers)))
 
 
 def worker_env(setup: EnvSetup) -> gym.Env[Any, Any]:

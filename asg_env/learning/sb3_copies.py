@@ -69,7 +69,7 @@ class WorkerCopies(SubprocVecEnv):
 
     def __init__(self, makers: list[Callable[[], gym.Env[Any, Any]]]) -> None:
         with ending_workers(self):
-            super().__init__(makers, start_method())
+            super().__init__(makers, start_method(len(makers)))
 
 
 def make_sb3_copies(
