@@ -98,14 +98,20 @@ class Watch:
             child.kill()
         _loaded("asg_env.writing", "drop_unfinished")
         _loaded("asg_env.locks", "drop_held")
-        with suppress(Exception):
-            _loaded("multiprocessing.util", "_run_finalizers", 0)  # named semaphores
+        cleaner = threading.Thread(target=_drop_semaphores, daemon=True)
+        cleaner.start()
+        cleaner.join(1.0)  # it may wait for a lock that what was interrupted holds
         os._exit(self.say(number))
 
 
 def _loaded(module: str, name: str, *args: Any) -> Any:
     """What a function returns, of a module that may not be imported, or not wholly."""
     return getattr(sys.modules.get(module), name, lambda *_: ())(*args)
+
+
+def _drop_semaphores() -> None:
+    with suppress(Exception):
+        _loaded("multiprocessing.util", "_run_finalizers", 0)
 
 
 def ended_by(number: int) -> str:
