@@ -98,20 +98,25 @@ class Watch:
             child.kill()
         _loaded("asg_env.writing", "drop_unfinished")
         _loaded("asg_env.locks", "drop_held")
-        cleaner = threading.Thread(target=_drop_semaphores, daemon=True)
+        cleaner = threading.Thread(target=_drop_shared, daemon=True)
         cleaner.start()
         cleaner.join(1.0)  # it may wait for a lock that what was interrupted holds
         os._exit(self.say(number))
 
 
-def _loaded(module: str, name: str, *args: Any) -> Any:
+def _loaded(module: str, name: str) -> Any:
     """What a function returns, of a module that may not be imported, or not wholly."""
-    return getattr(sys.modules.get(module), name, lambda *_: ())(*args)
+    return getattr(sys.modules.get(module), name, tuple)()
 
 
-def _drop_semaphores() -> None:
-    with suppress(Exception):
-        _loaded("multiprocessing.util", "_run_finalizers", 0)
+def _drop_shared() -> None:
+    """Named semaphores and the folder of sockets, which multiprocessing removes at an orderly end.
+    Its other finalizers wait for processes."""
+    registry = getattr(sys.modules.get("multiprocessing.util"), "_finalizer_registry", {})
+    for finalizer in list(registry.values()):
+        if getattr(finalizer._callback, "__name__", "") in ("_cleanup", "_remove_temp_dir"):
+            with suppress(Exception):
+                finalizer()
 
 
 def ended_by(number: int) -> str:

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -58,12 +59,15 @@ def test_a_signal_ends_a_script_at_work(name, number, group, tmp_path):
 
 @pytest.mark.parametrize("pause", [0.0, 0.05])
 @pytest.mark.parametrize("name", ["reinforce", "finetune"])
-def test_a_second_ctrl_c_ends_it_at_once(name, pause, tmp_path):
-    script = start(name, tmp_path)
-    script.wait_for(lambda: at_work(name, script))
-    script.send(signal.SIGINT, True)
-    time.sleep(pause)
-    check(script, name, signal.SIGINT, True)
+def test_a_second_ctrl_c_ends_it_at_once(name, pause, tmp_path, monkeypatch):
+    with tempfile.TemporaryDirectory() as temporary:  # a short name: sockets are made there
+        monkeypatch.setenv("TMPDIR", temporary)
+        script = start(name, tmp_path)
+        script.wait_for(lambda: at_work(name, script))
+        script.send(signal.SIGINT, True)
+        time.sleep(pause)
+        check(script, name, signal.SIGINT, True)
+        assert not [*Path(temporary).glob("pymp-*")]
 
 
 @pytest.mark.parametrize("folder", ["agents/reinforce.py", "agents/sb3.py"])
