@@ -91,6 +91,7 @@ QUICK: dict[str, Any] = {
 
 TINY = ("--env-kwargs", "budget", "4", "window", "2")
 LONG = ("--env-kwargs", "budget", "2000", "window", "500")
+AGENTS = ("reinforce", "ppo", "tuned constant", "random")  # of the benchmark, one of each kind
 TWO = ("--num-envs", "2", "--compare", "none")
 
 
@@ -116,7 +117,7 @@ WRITERS = {
         _writer("experiments/finetune.py", ("--env-kwargs", "budget", "100", "window", "4"), LONG),
         _writer("experiments/generalization.py", ("--quick",), LONG),
         _writer("experiments/reward_validity.py", ("--quick",), LONG),
-        _writer("experiments/benchmark.py", ("--quick",), LONG),
+        _writer("experiments/benchmark.py", ("--quick", "--agents", *AGENTS), LONG),
     )
 }
 """Scripts that write a folder and resume, with the command lines they are tried with."""

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import shlex
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from interrupt_support import PATIENCE, SCRIPTS, TINY, Script, ended, interrupt, semaphores, start
-from support import REPO
+from interrupt_support import PATIENCE, SCRIPTS, Script, ended, interrupt, semaphores, start
 
 AGAIN, NOTHING = "the same command resumes", "nothing is kept"
 RESUME = ("reinforce", "sb3", "tune", "finetune", "benchmark", "generalization", "transfer")
@@ -68,18 +64,6 @@ def test_a_second_ctrl_c_ends_it_at_once(name, pause, tmp_path, monkeypatch):
         time.sleep(pause)
         check(script, name, signal.SIGINT, True)
         assert not [*Path(temporary).glob("pymp-*")]
-
-
-@pytest.mark.parametrize("folder", ["agents/reinforce.py", "agents/sb3.py"])
-def test_workers_that_get_no_descriptors_are_refused_in_one_line(folder, tmp_path):
-    words = [str(REPO / folder), "--num-envs", "8", "--out", str(tmp_path / "out"), *TINY]
-    limit = f"ulimit -n 24; exec {shlex.join([sys.executable, *words])}"
-    done = subprocess.run(["bash", "-c", limit], capture_output=True, text=True, timeout=100)
-    *_, line = done.stderr.strip().splitlines()
-    assert "8 worker processes need 36 open files more" in line
-    assert AGAIN in line
-    assert "Traceback" not in done.stderr
-    assert done.returncode == 1
 
 
 @pytest.mark.parametrize(("name", "number"), [("sb3", signal.SIGINT), ("replay", signal.SIGHUP)])

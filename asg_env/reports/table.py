@@ -88,7 +88,8 @@ class Column:
         mean, low, high = (SCALES[self.unit] * x for x in value)
         sign = "+" if self.signed else ""
         text = f"{mean:{sign}.{self.digits}f}"
-        if self.ends == "never" or (self.ends == "finite" and not np.isfinite(low)):
+        hidden = self.ends == "never" or (self.ends == "finite" and not np.isfinite(low))
+        if hidden or np.isnan(low):  # there is no interval
             return text
         return f"{text} [{low:.{self.digits}f}, {high:.{self.digits}f}]"
 
