@@ -84,9 +84,9 @@ class Watch:
         return 128 + number
 
     def leave(self, number: int) -> int:
-        """At the orderly end: :meth:`say`; further signals do not disturb the interpreter's end,
-        which may take PATIENCE."""
-        if threading.current_thread() is threading.main_thread():
+        """At the orderly end: :meth:`say`; after a signal, which gave it PATIENCE, further ones do
+        not disturb the interpreter's end."""
+        if self.received is not None:
             for each in SIGNALS:
                 signal.signal(each, signal.SIG_IGN)
         return self.say(number)

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from support import REPO
 
 from agents import reinforce, sb3, tune
 from asg_env.cli import read_arguments, read_value, run
+from asg_env.interrupts import SIGNALS
 from asg_env.learning import ending
 from asg_env.locks import InUse
 from asg_env.policies.schedules import COMPARED
@@ -191,9 +193,11 @@ ROOM = "run/metrics.jsonl: No space left on device; the same command resumes onc
 @pytest.mark.parametrize("source", [Words, lambda argv: Words(int(argv[1]))])
 def test_a_script_ends_in_one_way(main, code, source, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["script.py", "--count", "3"])
+    handlers = [signal.getsignal(number) for number in SIGNALS]
     with pytest.raises(SystemExit) as end:
         run(main, source)
     assert end.value.code == code
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
 
 
 def test_a_script_that_returns_nothing_just_ends(monkeypatch):
